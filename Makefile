@@ -1,0 +1,29 @@
+# make venv | lint | test | demo | schema. Everything happens in .venv and in the testbed's cache folder.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+PYTEST_ARGS ?=
+
+.PHONY: venv lint test demo schema
+venv: .venv/.ready
+
+.venv/.ready: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	shellcheck --enable=all --exclude=SC2250,SC2310,SC2312 --external-sources $$(git ls-files '*.sh') .ci/run
+
+test: venv
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+demo:
+	bash tests/demo/demo.sh
+
+schema: venv
+	$(BIN)/offline-kit schema > manifests/manifest.schema.json

@@ -1,0 +1,1 @@
+"""The outside world comes in: sources, the one verifying transfer, the store."""

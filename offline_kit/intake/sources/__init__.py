@@ -1,0 +1,1 @@
+"""One interface for all places that images and models come from."""

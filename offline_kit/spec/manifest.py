@@ -1,0 +1,117 @@
+"""The manifest: what is wanted, written by a person.
+
+Rules: everything that can be wrong without asking the network is found here; a checksum written here is a demand, never a hint;
+defaults are the safe ones (no weights that can run code when loaded, no plain HTTP beyond the loopback).
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from offline_kit.digest import Digest
+from offline_kit.spec import document
+from offline_kit.spec.names import KEY, ImageReference, Source, safe_path
+
+Key = Annotated[str, Field(pattern=KEY)]
+Accelerator = Literal["nvidia", "cpu"]
+
+
+def canonical(data: Any) -> str:
+    """JSON with sorted keys, two-space indent and one final newline: the same data gives the same bytes."""
+    return json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+class ImageSpec(document.Frozen):
+    """A container image: ``docker://`` (a registry) or ``docker-daemon://`` (an image of the local engine)."""
+
+    source: str = Field(description="docker://REGISTRY/REPOSITORY:TAG[@DIGEST] or docker-daemon://REPOSITORY:TAG")
+    digest: Digest | None = Field(default=None, description="demand: the digest that the tag must resolve to")
+    insecure: bool = Field(default=False, description="allow plain HTTP to a registry that is not on the loopback")
+
+    @field_validator("source")
+    @classmethod
+    def _known(cls, text: str) -> str:
+        ImageReference.parse(Source.parse(text, "image").rest)
+        return text
+
+    @property
+    def reference(self) -> ImageReference:
+        return ImageReference.parse(Source.parse(self.source, "image").rest)
+
+    @property
+    def scheme(self) -> str:
+        return Source.parse(self.source, "image").scheme
+
+
+class ModelSpec(document.Frozen):
+    """A model: ``hf://OWNER/NAME`` (a hub) or ``dir:///PATH`` (a local folder)."""
+
+    source: str = Field(description="hf://OWNER/NAME or dir:///ABSOLUTE/PATH (or dir://PATH relative to the manifest)")
+    revision: str = Field(default="main", description="commit, tag or branch; the lock pins the commit")
+    endpoint: str | None = Field(default=None, description="URL of the hub; default: HF_ENDPOINT, or https://huggingface.co")
+    include: tuple[str, ...] = Field(default=(), description="only files that match one of these patterns")
+    exclude: tuple[str, ...] = Field(default=(), description="no files that match one of these patterns")
+    allow_pickle: bool = Field(default=False, description="accept weights that can run code when loaded (*.bin *.pt ...)")
+    sha256: dict[str, Digest] = Field(default={}, description="demands: path -> sha256")
+
+    @field_validator("source")
+    @classmethod
+    def _known(cls, text: str) -> str:
+        Source.parse(text, "model")
+        return text
+
+    @field_validator("revision")
+    @classmethod
+    def _not_empty(cls, text: str) -> str:
+        if not text.strip():
+            raise ValueError("is empty: give a commit, a tag or a branch")
+        return text
+
+    @field_validator("sha256")
+    @classmethod
+    def _safe(cls, demands: dict[str, Digest]) -> dict[str, Digest]:
+        for path in demands:
+            safe_path(path)
+        return demands
+
+    @property
+    def scheme(self) -> str:
+        return Source.parse(self.source, "model").scheme
+
+    @property
+    def location(self) -> str:
+        """What follows ``scheme://``."""
+        return Source.parse(self.source, "model").rest
+
+
+class Manifest(document.Frozen):
+    """Everything that goes into a bundle."""
+
+    api_version: Literal["offline-kit/v1"] = Field(alias="apiVersion")
+    name: Key = Field(description="name of the bundle and of the Compose project")
+    platform: Literal["linux/amd64", "linux/arm64"] = "linux/amd64"
+    accelerator: Accelerator = Field(default="nvidia", description="what the engines run on; install.sh --device overrides")
+    images: dict[Key, ImageSpec] = Field(description="'engine' and 'gateway' are required; others are carried as they are")
+    models: dict[Key, ModelSpec]
+    services: str = Field(description="path of models.json, relative to this file")
+    engine_config: str = Field(description="path of vllm_config.yaml, relative to this file")
+
+    @model_validator(mode="after")
+    def _whole(self) -> Manifest:
+        missing = [role for role in ("engine", "gateway") if role not in self.images]
+        if missing:
+            raise ValueError(f"images: {' and '.join(missing)} missing: the kit needs an image for each of these")
+        return self
+
+
+def parse_manifest(text: str, name: str) -> Manifest:
+    """The manifest in YAML ``text``; ``name`` is the file's name for errors. Raises SpecError."""
+    return document.parse(text, Manifest, name)
+
+
+def schema() -> str:
+    """The JSON Schema of a manifest, for editors that complete and check it."""
+    return canonical({"$schema": "https://json-schema.org/draft/2020-12/schema", **Manifest.model_json_schema()})
