@@ -1,0 +1,27 @@
+"""``offline-kit lock``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from offline_kit import pipeline
+from offline_kit.cli import options
+
+
+@click.command()
+@options.manifest
+@options.store
+@options.jobs
+@options.quiet
+def lock(manifest: Path, store: Path | None, jobs: int, quiet: bool) -> None:
+    """Resolve the manifest: tags to digests, revisions to commits, every file to size and sha256.
+
+    Writes NAME.lock.json beside the manifest; commit it. Everything is resolved anew: use it to take up newer tags and
+    branches. 'build' on its own resolves only what the manifest changed.
+    """
+    project = pipeline.open_project(manifest)
+    result = pipeline.lock_project(project, options.open_store(store), keep=None, jobs=jobs, progress=options.progress(quiet))
+    changed = "is up to date" if result == project.lock else "written"
+    click.echo(f"{project.lock_path} {changed}: {len(result.images)} images, {len(result.models)} models")

@@ -1,0 +1,81 @@
+"""The command ``offline-kit``: its groups of options, and the one place where errors become a message and an exit code.
+
+Rules: results on stdout, talk on stderr; a KitError is one clear message and its own code, never a traceback; Ctrl-C is
+130; a fault of the program itself is 1 and says so. Set ``OFFLINE_KIT_DEBUG=1`` to see the traceback of any error.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+
+import click
+
+from offline_kit import __version__
+from offline_kit.cli import build, init, inspect, lock, schema, verify
+from offline_kit.errors import Interrupted, KitError
+
+
+class _Commands(click.Group):
+    """Commands in the order in which they are used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return ["init", "lock", "build", "verify", "inspect", "schema"]
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="offline-kit")
+def cli() -> None:
+    """Carry large language models to machines that have no network.
+
+    One manifest (images, models, checksums) becomes one verified NAME-VERSION.tar.gz; unpacked on the host, its
+    ./install.sh makes it running vLLM chat, embedding and rerank services.
+
+    \b
+    The usual way:
+      offline-kit init                     write a manifest and its configuration to start from
+      offline-kit lock                     resolve tags and revisions to digests and commits
+      offline-kit build --version v1.0.0   fetch, pack and verify NAME-v1.0.0.tar.gz
+      offline-kit verify NAME-v1.0.0.tar.gz
+
+    \b
+    Exit codes: 0 done; 1 a fault in offline-kit; 2 usage; 3 manifest or configuration; 4 lock stale;
+    5 not found; 6 access denied; 7 network; 8 wrong bytes; 9 disk; 10 Docker; 20 bundle damaged;
+    21 bundle unreadable; 130 interrupted.
+    """
+
+
+for command in (init.init, lock.lock, build.build, verify.verify, inspect.inspect, schema.schema):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Runs the command line and exits with a documented code."""
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        code = _report(Interrupted("interrupted", remedy="nothing was left half-written; run it again to go on"))
+    except KitError as error:
+        code = _report(error)
+    except BrokenPipeError:
+        sys.stderr.close()
+        code = 1
+    except Exception as error:  # noqa: BLE001  the last line of defence: a message instead of a traceback
+        code = _report(
+            KitError(
+                f"a fault in offline-kit itself: {type(error).__name__}: {error}",
+                remedy="run again with OFFLINE_KIT_DEBUG=1 and report what it prints",
+            )
+        )
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _report(error: KitError) -> int:
+    if os.environ.get("OFFLINE_KIT_DEBUG"):
+        traceback.print_exc()
+    print(f"offline-kit: {error}", file=sys.stderr)
+    return error.exit_code
