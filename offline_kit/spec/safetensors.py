@@ -7,7 +7,7 @@ the file without gap or overlap: so a file that was cut off or glued together is
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, TypeGuard
 
 PREFIX = 8
 LIMIT = 100_000_000  # what the safetensors library itself accepts
@@ -25,10 +25,8 @@ def head_length(prefix: bytes) -> int:
 
 def check(head: bytes, size: int) -> str | None:
     """What is wrong with the file of ``size`` bytes that starts with ``head`` (``head_length`` bytes of it), or None."""
-    if size < PREFIX or len(head) < PREFIX:
-        return "is too short to be a safetensors file"
     length = int.from_bytes(head[:PREFIX], "little")
-    if length > LIMIT or PREFIX + length > size:
+    if size < PREFIX or length > LIMIT or PREFIX + length > size:
         return f"declares a safetensors header of {length} bytes in a file of {size}"
     if len(head) < PREFIX + length:
         return "its safetensors header was not read whole"
@@ -59,13 +57,13 @@ def _span(name: str, entry: Any) -> tuple[int, int, str]:
     start, end = offsets
     elements = 1
     for dimension in shape:
-        elements *= dimension
+        elements = min(elements * dimension, 1 << 63)  # a hostile shape must not become a number of a million digits
     if end < start or (kind in _BITS and (end - start) * 8 != elements * _BITS[kind]):
         raise ValueError(f"tensor {name!r} ({kind} {shape}) cannot fill bytes {start} to {end}")
     return start, end, name
 
 
-def _naturals(value: Any) -> bool:
+def _naturals(value: Any) -> TypeGuard[list[int]]:
     return isinstance(value, list) and all(type(item) is int and item >= 0 for item in value)
 
 
