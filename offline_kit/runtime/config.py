@@ -1,0 +1,141 @@
+"""models.json, vllm_config.yaml and .env to Settings, or every mistake in them at once.
+
+Rules: what a later step would stumble over is found here, before a running service is touched; an unknown key gets the nearest
+known one as a suggestion; arguments that the kit itself decides (address, port, model, key) cannot be set by hand; a path stays
+below the kit's models. Pure: text in, Settings out.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import re
+from typing import Any, Collection, Dict, Iterable, List, Mapping, Optional, Tuple
+
+from . import fields, reading
+from .records import DEVICES, DOTENV, MODELS_JSON, ConfigError, Mistake, Model, Settings, port_variable
+
+ROUTER_PORT = 8000
+_KEY = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+_API_KEY = re.compile(r"[A-Za-z0-9._~+/=-]{16,512}")
+_ENV_KEYS = ("VLLM_ROUTER_PORT", "CUDA_VISIBLE_DEVICES", "OFFLINE_KIT_DEVICE", "OFFLINE_KIT_BIND", "VLLM_API_KEY")
+
+
+def load(
+    models_json: str,
+    engine_yaml: str,
+    dotenv: str = "",
+    *,
+    folders: Optional[Collection[str]] = None,
+    device: str = "nvidia",
+    need_key: bool = False,
+) -> Settings:
+    """The settings in these three texts. Raises ConfigError with every mistake.
+
+    ``folders``: the names below models/ that exist (None: not checked); ``device``: what the bundle was built for, where .env
+    does not say otherwise; ``need_key``: a missing VLLM_API_KEY is a mistake.
+    """
+    mistakes: List[Mistake] = []
+    entries = reading.models_json(models_json, mistakes)
+    common = fields.engine_args(reading.engine_yaml(engine_yaml, mistakes), "", mistakes)
+    env = reading.dotenv(dotenv, mistakes)
+    models: List[Model] = []
+    for key, entry in entries.items():
+        if not _KEY.fullmatch(key) or key == "router":
+            what = f"'{key}' cannot be the key of a model"
+            mistakes.append(Mistake(MODELS_JSON, f"models.{key}", what, "use a-z 0-9 - _ (at most 40), and not 'router'"))
+        model = fields.model(key, entry, mistakes)
+        if model is not None:
+            models.append(model)
+    _check_env(env, entries, mistakes)
+    router_port = _port(env, "VLLM_ROUTER_PORT", ROUTER_PORT, mistakes)
+    models = [fields.with_port(model, _port(env, port_variable(model.key), model.port, mistakes)) for model in models]
+    _check_together(models, router_port, folders, mistakes)
+    settings = Settings(
+        models=tuple(models),
+        common=common,
+        router_port=router_port,
+        bind=env.get("OFFLINE_KIT_BIND") or "0.0.0.0",
+        device=env.get("OFFLINE_KIT_DEVICE") or device,
+        visible=_visible(env, mistakes),
+        api_key=env.get("VLLM_API_KEY", ""),
+    )
+    _check_values(settings, need_key, mistakes)
+    if mistakes:
+        raise ConfigError(mistakes)
+    return settings
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """``did you mean 'X'?`` for the nearest of ``known``, or the list of what is known."""
+    names = sorted(known)
+    near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(names) or 'none'}"
+
+
+def _check_env(env: Mapping[str, str], entries: Mapping[str, Any], mistakes: List[Mistake]) -> None:
+    known = [*_ENV_KEYS, *(port_variable(key) for key in entries)]
+    for key in env:
+        # Compose reads the same file; its own settings are the operator's business.
+        if key not in known and not key.startswith("COMPOSE_"):
+            mistakes.append(Mistake(DOTENV, key, "unknown key", suggestion(key, known)))
+    variables: Dict[str, str] = {}
+    for key in entries:
+        other = variables.setdefault(port_variable(key), key)
+        if other != key:
+            what = f"shares the variable {port_variable(key)} with '{other}'"
+            mistakes.append(Mistake(MODELS_JSON, f"models.{key}", what, "rename one of the two"))
+
+
+def _port(env: Mapping[str, str], variable: str, default: int, mistakes: List[Mistake]) -> int:
+    text = env.get(variable, "")
+    if not text:
+        return default
+    if re.fullmatch(r"[0-9]{1,5}", text) and 1 <= int(text) <= 65535:
+        return int(text)
+    mistakes.append(Mistake(DOTENV, variable, f"'{text}' is not a port", "use a number from 1 to 65535"))
+    return default
+
+
+def _check_together(models: List[Model], router_port: int, folders: Optional[Collection[str]], mistakes: List[Mistake]) -> None:
+    ports: Dict[int, str] = {router_port: "the router (VLLM_ROUTER_PORT)"}
+    names: Dict[str, str] = {}
+    for model in models:
+        field = f"models.{model.key}"
+        taken = ports.setdefault(model.port, f"the model '{model.key}'")
+        if taken != f"the model '{model.key}'":
+            remedy = f"give it another port here or as {port_variable(model.key)} in {DOTENV}"
+            mistakes.append(Mistake(MODELS_JSON, f"{field}.port", f"{model.port} is already used by {taken}", remedy))
+        other = names.setdefault(model.name, model.key)
+        if other != model.key:
+            what = f"'{model.name}' is already the name of '{other}'"
+            mistakes.append(Mistake(MODELS_JSON, f"{field}.name", what, "clients choose by name: give each its own"))
+        if folders is not None and model.folder.split("/")[0] not in folders:
+            what = f"there is no model '{model.folder.split('/')[0]}' in the kit"
+            mistakes.append(Mistake(MODELS_JSON, f"{field}.path", what, suggestion(model.folder, folders)))
+
+
+def _visible(env: Mapping[str, str], mistakes: List[Mistake]) -> Tuple[str, ...]:
+    text = env.get("CUDA_VISIBLE_DEVICES", "")
+    devices = tuple(part.strip() for part in text.split(",")) if text else ()
+    if any(not fields.GPU.fullmatch(device) for device in devices) or len(set(devices)) < len(devices):
+        what = f"'{text}' is not a list of GPUs"
+        mistakes.append(Mistake(DOTENV, "CUDA_VISIBLE_DEVICES", what, "use different indices of nvidia-smi, for example 0,1"))
+        return ()
+    return devices
+
+
+def _check_values(settings: Settings, need_key: bool, mistakes: List[Mistake]) -> None:
+    if settings.device not in DEVICES:
+        what = f"'{settings.device}' is not a device"
+        mistakes.append(Mistake(DOTENV, "OFFLINE_KIT_DEVICE", what, "use nvidia or cpu"))
+    try:
+        ipaddress.ip_address(settings.bind)
+    except ValueError:
+        what = f"'{settings.bind}' is not an IP address"
+        mistakes.append(Mistake(DOTENV, "OFFLINE_KIT_BIND", what, "use 0.0.0.0, 127.0.0.1 or an address of this host"))
+    if settings.api_key and not _API_KEY.fullmatch(settings.api_key):
+        what = "is too short, too long or has characters that no bearer key may have"
+        mistakes.append(Mistake(DOTENV, "VLLM_API_KEY", what, "use 16 to 512 of A-Z a-z 0-9 . _ ~ + / = -"))
+    if need_key and not settings.api_key:
+        mistakes.append(Mistake(DOTENV, "VLLM_API_KEY", "is empty", "run install.sh, which makes one, or write one"))

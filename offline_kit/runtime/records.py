@@ -1,0 +1,91 @@
+"""What a configuration says once it is proven right, and how a mistake in one is told.
+
+Rules: frozen; whoever holds a Settings need not check anything again; a mistake is one line that names the file, the field,
+what is wrong and what to do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Mapping, Optional, Sequence, Tuple
+
+MODELS_JSON = "config/models.json"
+ENGINE_YAML = "config/vllm_config.yaml"
+DOTENV = ".env"
+TYPES = ("chat", "embedding", "rerank")
+DEVICES = ("nvidia", "cpu")
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One thing to mend."""
+
+    file: str
+    field: str
+    what: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        where = f"{self.file}: {self.field}: " if self.field else f"{self.file}: "
+        return f"{where}{self.what}" + (f" -> {self.remedy}" if self.remedy else "")
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; ``mistakes`` has all of them."""
+
+    def __init__(self, mistakes: Sequence[Mistake]) -> None:
+        self.mistakes = tuple(mistakes)
+        super().__init__("\n".join(str(mistake) for mistake in self.mistakes))
+
+
+@dataclass(frozen=True)
+class Model:
+    """One entry of models.json, with the port that .env may have moved."""
+
+    key: str
+    name: str
+    folder: str
+    type: str
+    port: int
+    gpu_memory_utilization: float
+    max_model_len: int
+    tensor_parallel_size: int
+    dtype: str
+    engine_args: Mapping[str, Any]
+    gpus: Tuple[str, ...] = ()
+    memory_limit: Optional[str] = None
+
+    @property
+    def path(self) -> str:
+        """Where the engine finds the weights."""
+        return f"/models/{self.folder}"
+
+    @property
+    def service(self) -> str:
+        """The engine's name in Compose and on the internal network."""
+        return f"engine-{self.key}"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """models.json, vllm_config.yaml and .env together."""
+
+    models: Tuple[Model, ...]
+    common: Mapping[str, Any]
+    router_port: int
+    bind: str
+    device: str
+    visible: Tuple[str, ...]
+    api_key: str
+
+    def model(self, key: str) -> Model:
+        """The model named ``key``. Raises KeyError."""
+        for model in self.models:
+            if model.key == key:
+                return model
+        raise KeyError(key)
+
+
+def port_variable(key: str) -> str:
+    """The name in .env that moves the published port of the model ``key``."""
+    return "VLLM_" + key.upper().replace("-", "_") + "_PORT"

@@ -1,0 +1,135 @@
+"""One engine: models.json and vllm_config.yaml to the command line of ``vllm serve``, which this process then becomes.
+
+Rules: ``argv`` and ``environment`` are pure; the more particular wins (vllm_config.yaml < fields of the model < its engine_args);
+nothing may ask a network; what vLLM would report in a misleading way is checked before it starts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional
+
+from . import config
+from .records import ConfigError, Model, Settings
+
+CONFIG = "/etc/offline-kit/config"
+CACHE = "/var/lib/offline-kit/cache"
+PORT = 8000
+_BY_TYPE: Dict[str, Dict[str, Any]] = {
+    "chat": {},
+    "embedding": {"runner": "pooling", "convert": "embed"},
+    "rerank": {"runner": "pooling", "convert": "classify"},
+}
+_OFFLINE = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "FLASHINFER_NO_DOWNLOAD": "1",
+}
+
+
+def argv(settings: Settings, key: str) -> List[str]:
+    """The command that serves the model ``key``. Raises KeyError."""
+    model = settings.model(key)
+    words = ["vllm", "serve", model.path, "--host", "0.0.0.0", "--port", str(PORT), "--served-model-name", model.name]
+    for flag, value in merged(settings, model).items():
+        words += _words(flag, value)
+    return words
+
+
+def merged(settings: Settings, model: Model) -> Dict[str, Any]:
+    """All engine arguments of ``model`` by kebab-case name, sorted."""
+    fields = {
+        "tensor-parallel-size": model.tensor_parallel_size,
+        "gpu-memory-utilization": model.gpu_memory_utilization,
+        "max-model-len": model.max_model_len,
+        "dtype": model.dtype,
+    }
+    every = {**_BY_TYPE[model.type], **settings.common, **fields, **model.engine_args}
+    return {flag: every[flag] for flag in sorted(every)}
+
+
+def _words(flag: str, value: Any) -> List[str]:
+    if value is None:
+        return []
+    if isinstance(value, bool):
+        return [f"--{flag}" if value else f"--no-{flag}"]
+    if isinstance(value, list):
+        return [f"--{flag}", *(str(item) for item in value)] if value else []
+    if isinstance(value, dict):
+        return [f"--{flag}", json.dumps(value, sort_keys=True)]
+    # One word, so that a value that begins with a dash is not taken for a flag.
+    return [f"--{flag}={value}"]
+
+
+def environment(base: Mapping[str, str], device: str, cache: str = CACHE) -> Dict[str, str]:
+    """``base`` with what an engine needs: offline, and everything that it writes below ``cache``."""
+    result = {**base, **_OFFLINE, "HOME": cache, "VLLM_CACHE_ROOT": f"{cache}/vllm"}
+    result.update({"XDG_CACHE_HOME": f"{cache}/xdg", "TRITON_CACHE_DIR": f"{cache}/triton", "HF_HOME": f"{cache}/huggingface"})
+    # getpass fails for a user without an entry in /etc/passwd, and torch asks it.
+    result.update({"USER": "engine", "LOGNAME": "engine"})
+    if device == "cpu":
+        # One process instead of two: on a CPU the second costs memory and start time, and isolates nothing.
+        result.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    # It led python3 to this package; vLLM shall not see the kit's folders as modules.
+    result.pop("PYTHONPATH", None)
+    return result
+
+
+def seed(source: Optional[str], target: Path) -> None:
+    """Copies what the image prepared in its own cache folder into the writable one, file by file where missing."""
+    if not source or not Path(source).is_dir() or Path(source) == target:
+        return
+    for path in sorted(Path(source).rglob("*")):
+        copy = target / path.relative_to(source)
+        if path.is_file() and not copy.exists():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(str(path), str(copy))
+
+
+def main(arguments: Optional[List[str]] = None) -> int:
+    parser = argparse.ArgumentParser(prog="python3 -m runtime.serve", description="Become the engine of one model.")
+    parser.add_argument("key", metavar="KEY", help="the model's key in models.json")
+    parser.add_argument(
+        "--config", default=CONFIG, metavar="DIR", help="folder of models.json and vllm_config.yaml (%(default)s)"
+    )
+    parser.add_argument("--print", action="store_true", help="print the command and exit")
+    options = parser.parse_args(arguments)
+    folder = Path(options.config)
+    try:
+        settings = config.load((folder / "models.json").read_text("utf-8"), (folder / "vllm_config.yaml").read_text("utf-8"))
+        command = argv(settings, options.key)
+        path = settings.model(options.key).path
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 3
+    except KeyError:
+        print(
+            f"config/models.json: models: there is no '{options.key}' -> run deploy.sh restart after an edit", file=sys.stderr
+        )
+        return 3
+    except OSError as error:
+        print(f"{error.filename}: {error.strerror}", file=sys.stderr)
+        return 3
+    if options.print:
+        print(shlex.join(command))
+        return 0
+    if not (Path(path) / "config.json").is_file():
+        what = "has no config.json" if Path(path).is_dir() else "does not exist"
+        print(f"{path[1:]}: the folder of '{options.key}' {what} or cannot be read -> unpack the bundle again", file=sys.stderr)
+        return 3
+    env = environment(os.environ, os.environ.get("OFFLINE_KIT_DEVICE", "nvidia"))
+    seed(os.environ.get("VLLM_CACHE_ROOT"), Path(env["VLLM_CACHE_ROOT"]))
+    print(f"serving {options.key}: {shlex.join(command)}", file=sys.stderr, flush=True)
+    os.execvpe(command[0], command, env)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
