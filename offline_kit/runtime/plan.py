@@ -1,8 +1,9 @@
 """Which engine runs on which GPU, whether that fits, and in which order engines start.
 
-Rules: pure; memory in MiB unless a name says otherwise; on each GPU the sum of gpu_memory_utilization is at most 0.95, since the
-rest is what the driver and the contexts take; engines that share a GPU start one after another, because two vLLM processes that
-profile one GPU at once mis-measure each other's memory; engines on a CPU start side by side (one start is 25 s, three at once 52 s).
+Rules: pure; memory in MiB unless a name says otherwise; on each GPU the sum of gpu_memory_utilization is at most 0.95, since
+the rest is what the driver and the contexts take; engines that share a GPU start one after another, because two vLLM processes
+that profile one GPU at once mis-measure each other's memory; engines on a CPU start side by side (one start takes 25 s there,
+three at once 52 s).
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def place(settings: Settings) -> Tuple[Plan, List[Mistake]]:
     """Where each model runs, and what is wrong with that."""
     if settings.device == "cpu":
         keys = tuple(model.key for model in settings.models)
-        return Plan({key: () for key in keys}, {}, (keys,)), []
+        return Plan(dict.fromkeys(keys, ()), {}, (keys,)), []
     mistakes: List[Mistake] = []
     needed = max([world_size(model, settings) for model in settings.models], default=1)
     visible = settings.visible or tuple(str(index) for index in range(needed))
@@ -53,11 +54,11 @@ def place(settings: Settings) -> Tuple[Plan, List[Mistake]]:
         mistakes += _check_placement(model, size, gpus[model.key], settings)
         for gpu in gpus[model.key]:
             load[gpu] = load.get(gpu, 0.0) + model.gpu_memory_utilization
-    for gpu in load:
-        if load[gpu] > LIMIT + 1e-9:
+    for gpu, total in load.items():
+        if total > LIMIT + 1e-9:
             sharing = [model for model in settings.models if gpu in gpus[model.key]]
             parts = " + ".join(f"{model.key} {model.gpu_memory_utilization:g}" for model in sharing)
-            what = f"{parts} = {load[gpu]:.2f} of GPU {gpu}, more than {LIMIT}"
+            what = f"{parts} = {total:.2f} of GPU {gpu}, more than {LIMIT}"
             mistakes.append(Mistake(MODELS_JSON, "gpu_memory_utilization", what, "lower one of them, or move one with 'gpus'"))
     return Plan(gpus, load, start_order(gpus)), mistakes
 
@@ -83,7 +84,7 @@ def start_order(gpus: Mapping[str, Tuple[str, ...]]) -> Tuple[Tuple[str, ...], .
     last: Dict[str, int] = {}
     for key, places in gpus.items():
         level[key] = max([last.get(gpu, -1) for gpu in places], default=-1) + 1
-        last.update({gpu: level[key] for gpu in places})
+        last.update(dict.fromkeys(places, level[key]))
     return tuple(tuple(key for key in gpus if level[key] == number) for number in range(max(level.values(), default=-1) + 1))
 
 
@@ -96,7 +97,7 @@ def waits_for(plan: Plan, key: str) -> Tuple[str, ...]:
 def check_memory(
     settings: Settings, plan: Plan, total_mib: Mapping[str, int], weights_bytes: Mapping[str, int]
 ) -> List[Mistake]:
-    """What cannot work on GPUs of ``total_mib`` each: GPU -> MiB; ``weights_bytes``: key -> bytes of all weights of the model."""
+    """What cannot work on GPUs of ``total_mib`` each: GPU -> MiB; ``weights_bytes``: key -> bytes of all weights."""
     mistakes: List[Mistake] = []
     if settings.device == "cpu":
         return mistakes

@@ -1,7 +1,7 @@
 """One engine: models.json and vllm_config.yaml to the command line of ``vllm serve``, which this process then becomes.
 
-Rules: ``argv`` and ``environment`` are pure; the more particular wins (vllm_config.yaml < fields of the model < its engine_args);
-nothing may ask a network; what vLLM would report in a misleading way is checked before it starts.
+Rules: ``argv`` and ``environment`` are pure; the more particular wins (vllm_config.yaml < fields of the model < its
+engine_args); nothing may ask a network; what vLLM would report in a misleading way is checked before it starts.
 """
 
 from __future__ import annotations
@@ -102,8 +102,8 @@ def main(arguments: Optional[List[str]] = None) -> int:
     )
     parser.add_argument("--print", action="store_true", help="print the command and exit")
     options = parser.parse_args(arguments)
-    folder = Path(options.config)
     try:
+        folder = Path(options.config)
         settings = config.load((folder / "models.json").read_text("utf-8"), (folder / "vllm_config.yaml").read_text("utf-8"))
         command = argv(settings, options.key)
         path = settings.model(options.key).path
@@ -128,7 +128,11 @@ def main(arguments: Optional[List[str]] = None) -> int:
     env = environment(os.environ, os.environ.get("OFFLINE_KIT_DEVICE", "nvidia"))
     seed(os.environ.get("VLLM_CACHE_ROOT"), Path(env["VLLM_CACHE_ROOT"]))
     print(f"serving {options.key}: {shlex.join(command)}", file=sys.stderr, flush=True)
-    os.execvpe(command[0], command, env)
+    try:
+        os.execvpe(command[0], command, env)
+    except OSError as error:
+        print(f"{command[0]}: {error.strerror}: this image has no vLLM", file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":
