@@ -1,0 +1,38 @@
+"""Fixtures of the whole test suite: the real parts of the testbed, and the command as a user runs it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from tests.testbed.fixtures import *  # noqa: F403
+
+
+class Kit(Protocol):
+    """Runs ``offline-kit ARGUMENTS`` as its own process."""
+
+    def __call__(
+        self, *arguments: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]: ...
+
+
+@pytest.fixture(scope="session")
+def offline_kit() -> Kit:
+    """The installed command, run as a user runs it; never raises on a non-zero exit."""
+    program = Path(sys.executable).with_name("offline-kit")
+    assert program.exists(), f"{program} is missing: 'make venv' installs it"
+
+    def run(
+        *arguments: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        command = [str(program), *map(str, arguments)]
+        surroundings = {**os.environ, **(env or {})}
+        return subprocess.run(command, cwd=cwd, env=surroundings, capture_output=True, text=True, timeout=900, check=False)
+
+    return run
