@@ -21,6 +21,9 @@ HEADER = """\
 # Written by offline-kit from config/models.json, config/vllm_config.yaml and .env: do not edit, edit those.
 # By hand: docker compose -p PROJECT --project-directory KIT -f THIS-FILE ps
 """
+# An internal bridge has no way out, yet the host has an address on it: engines could reach services of the host, and the host
+# engines. Without that address only the gateway is on their network.
+_INTERNAL = {"internal": True, "driver_opts": {"com.docker.network.bridge.inhibit_ipv4": "true"}}
 _HEALTH = ["CMD", "python3", "-I", "-S", "/opt/offline-kit/runtime/health.py"]
 
 
@@ -39,8 +42,7 @@ def project(settings: Settings, plan: Plan, kit: Kit) -> Dict[str, Any]:
     """The Compose file as data."""
     services = {model.service: _engine(model, settings, plan, kit) for model in settings.models}
     services["gateway"] = _gateway(settings, kit)
-    networks: Dict[str, Any] = {"internal": {"internal": True}, "edge": {}}
-    return {"services": services, "networks": networks}
+    return {"services": services, "networks": {"internal": _INTERNAL, "edge": {}}}
 
 
 def text(settings: Settings, plan: Plan, kit: Kit) -> str:
