@@ -1,0 +1,104 @@
+"""From a lock to bytes at hand.
+
+Rules: what is here already is not asked for; what is wanted twice is brought once; when it returns, every blob and file of
+the lock has a place where its bytes were proven, and the weights of every model are whole.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from offline_kit.digest import Digest
+from offline_kit.errors import DiskError, LockStale
+from offline_kit.intake import crew, safetensors
+from offline_kit.intake.line import Line, Options
+from offline_kit.intake.sources import IMAGES, MODELS
+from offline_kit.intake.sources.base import Context, Piece
+from offline_kit.intake.store import Store
+from offline_kit.progress import Progress, Silent, Task
+from offline_kit.spec.lock import Lock, LockedFile, LockedModel
+from offline_kit.spec.manifest import Manifest, ModelSpec
+
+_SILENT = Silent()
+
+
+@dataclass(frozen=True)
+class Blobs:
+    """Where the bytes of a lock are, and what it cost: ``fetched`` and ``reused`` in bytes, ``retried`` in attempts."""
+
+    places: Mapping[Digest, Path]
+    fetched: int
+    reused: int
+    retried: int
+
+    def path(self, digest: Digest) -> Path:
+        """The file that holds the image blob or model file of this digest. Raises DiskError if there is none."""
+        place = self.places.get(digest)
+        if place is None:
+            raise DiskError("was not fetched", where=str(digest), remedy="run 'offline-kit build' again")
+        return place
+
+
+def fetch(
+    lock: Lock,
+    manifest: Manifest,
+    base: Path,
+    store: Store,
+    *,
+    jobs: int = 4,
+    options: Options = Options(),  # noqa: B008  frozen
+    progress: Progress = _SILENT,
+) -> Blobs:
+    """Makes every blob and file of ``lock`` available; ``manifest`` lies in the folder ``base``. Raises KitError."""
+    stale = sorted((lock.images.keys() ^ manifest.images.keys()) | (lock.models.keys() ^ manifest.models.keys()))
+    if stale:
+        raise LockStale(f"the lock does not fit the manifest: {', '.join(stale)}", remedy="run 'offline-kit lock'")
+    with Line(options) as line:
+        context = Context(store, line, base, lock.platform, progress, jobs)
+        pieces = _pieces(lock, manifest, context)
+        whole = _sizes(lock)
+        here = sum(whole.values()) - sum(piece.size for piece in pieces.values())
+        with progress.task("fetch", sum(whole.values())) as task:
+            task.advance(here)
+            crew.run([functools.partial(_bring, piece, task, progress) for piece in pieces.values()], jobs, line.stop)
+        places = {digest: store.path(digest) for digest in lock.image_blobs()}
+        for key, model in lock.models.items():
+            places |= _whole(key, model, manifest.models[key], context)
+        figures = line.figures
+        return Blobs(places, figures.fetched, here + figures.reused, figures.retried)
+
+
+def _pieces(lock: Lock, manifest: Manifest, context: Context) -> dict[str, Piece]:
+    """What has to be brought, each thing once."""
+    found: list[Piece] = []
+    for key, image in lock.images.items():
+        entry = manifest.images[key]
+        found += IMAGES[entry.scheme].pieces(key, image, entry, context)
+    for key, model in lock.models.items():
+        wish = manifest.models[key]
+        found += MODELS[wish.scheme].pieces(key, model, wish, context)
+    return {piece.identity: piece for piece in found}
+
+
+def _sizes(lock: Lock) -> dict[Digest, int]:
+    sizes = {digest: blob.size for digest, blob in lock.image_blobs().items()}
+    return sizes | {file.sha256: file.size for model in lock.models.values() for file in model.files}
+
+
+def _bring(piece: Piece, task: Task, progress: Progress) -> None:
+    piece.bring(task.advance)
+    progress.note(f"{piece.title}: {piece.size} bytes")
+
+
+def _whole(key: str, model: LockedModel, entry: ModelSpec, context: Context) -> dict[Digest, Path]:
+    """The places of one model's files, after its weights were found whole."""
+    source = MODELS[entry.scheme]
+
+    def place(file: LockedFile) -> Path:
+        return source.place(file, entry, context)
+
+    safetensors.check_model(model.files, place, key)
+    return {file.sha256: place(file) for file in model.files}

@@ -1,0 +1,262 @@
+"""The line to the outside: sessions, time limits, retries, errors in words.
+
+Rules: what may pass by itself (timeouts, resets, 408, 425, 429, 5xx) is tried again, after a growing, jittered pause or the
+one that the server asks for; everything else is said at once; an attempt that brought bytes starts the count anew, so a bad
+line may break as often as it likes while it moves; proxies and CA bundles come from the environment as usual
+(``HTTPS_PROXY``, ``REQUESTS_CA_BUNDLE``, ``SSL_CERT_FILE``); credentials go to the host that they are for and to no other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import email.utils
+import http.client
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Protocol, TypeVar
+
+import requests
+import requests.auth
+import urllib3
+
+from offline_kit import __version__
+from offline_kit.errors import Interrupted, NetworkError
+
+T = TypeVar("T")
+_PASSING = {408, 425, 429}
+_WORTH = 1 << 20  # bytes: an attempt that brought this many was no failure
+_LONGEST = 300.0  # seconds that a server may make us wait
+
+
+@dataclass(frozen=True)
+class Options:
+    """How patient to be: ``retries`` in a row, pauses from ``backoff`` seconds on, timeouts in seconds."""
+
+    retries: int = 5
+    backoff: float = 0.5
+    connect_timeout: float = 10.0
+    read_timeout: float = 60.0
+
+
+class Auth(Protocol):
+    """Credentials for one host."""
+
+    def header(self) -> str | None:
+        """The value of ``Authorization``, or None."""
+
+    def renew(self, challenge: str, refused: str | None) -> bool:
+        """Called on a 401 with its ``WWW-Authenticate`` and the header that was refused; True: there is a new one to try."""
+
+
+class Again(Exception):
+    """An attempt failed in a way that may pass. ``delay``: seconds that the server asked for."""
+
+    def __init__(self, reason: str, delay: float | None = None) -> None:
+        super().__init__(reason)
+        self.reason, self.delay = reason, delay
+
+
+class Figures:
+    """What a run cost: ``fetched`` and ``reused`` in bytes, ``retried`` in attempts."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.fetched = self.reused = self.retried = 0
+
+    def add(self, *, fetched: int = 0, reused: int = 0, retried: int = 0) -> None:
+        with self._lock:
+            self.fetched += fetched
+            self.reused += reused
+            self.retried += retried
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A small answer, whole."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Line:
+    """Everything that requests of one run share. Use as a context manager; safe for several threads."""
+
+    def __init__(self, options: Options) -> None:
+        self.options, self.figures, self.stopped = options, Figures(), threading.Event()
+        self._local, self._lock = threading.local(), threading.Lock()
+        self._sessions: list[requests.Session] = []
+        self._open: set[requests.Response] = set()
+
+    def __enter__(self) -> Line:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for session in self._sessions:
+            session.close()
+
+    def stop(self) -> None:
+        """Ends every transfer of this line soon, also one that waits for bytes."""
+        self.stopped.set()
+        with self._lock:
+            waiting = list(self._open)
+        for response in waiting:
+            # The socket may be closed by its own thread at this moment, and urllib3 before 2.3 has no shutdown: then the
+            # thread sees the event at its next chunk or timeout.
+            with contextlib.suppress(OSError, ValueError, RuntimeError, AttributeError):
+                response.raw.shutdown()
+
+    def pause(self, seconds: float) -> None:
+        """Waits; raises Interrupted as soon as the line is stopped."""
+        if self.stopped.wait(seconds):
+            raise Interrupted("stopped")
+
+    @contextlib.contextmanager
+    def get(
+        self, url: str, headers: Mapping[str, str], auth: Auth | None = None, form: Mapping[str, str] | None = None
+    ) -> Iterator[requests.Response]:
+        """One attempt: a response whose body is not read yet. ``form`` makes it a POST.
+
+        Raises Again (also while the body is read inside the block), NetworkError (no sense in trying again).
+        """
+        with _in_words(url), contextlib.ExitStack() as stack:
+            response = stack.enter_context(self._send(url, headers, auth, form))
+            if response.status_code == 401 and auth is not None:
+                refused = response.request.headers.get("Authorization")
+                if auth.renew(response.headers.get("WWW-Authenticate", ""), refused):
+                    response = stack.enter_context(self._send(url, headers, auth, form))
+            if response.status_code in _PASSING or response.status_code >= 500:
+                raise Again(f"HTTP {response.status_code} {response.reason}", _retry_after(response.headers.get("Retry-After")))
+            yield response
+
+    def read(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        auth: Auth | None = None,
+        form: Mapping[str, str] | None = None,
+        limit: int = 8 << 20,
+    ) -> Reply:
+        """A small answer of any status that is no passing failure. Raises NetworkError."""
+
+        def attempt() -> Reply:
+            with self.get(url, headers or {}, auth, form) as response:
+                body: bytes = response.raw.read(limit + 1, decode_content=True)
+                if len(body) > limit:
+                    raise NetworkError(f"answers with more than {limit} bytes", where=url)
+                return Reply(response.status_code, response.headers, body)
+
+        return self.persist(url, attempt)
+
+    def persist(self, where: str, attempt: Callable[[], T], brought: Callable[[], int] = lambda: 0) -> T:
+        """The result of ``attempt``, tried again on Again. ``brought``: bytes so far. Raises NetworkError, Interrupted."""
+        failures = 0
+        while True:
+            before = brought()
+            try:
+                return attempt()
+            except Again as again:
+                if self.stopped.is_set():
+                    raise Interrupted("stopped") from again
+                failures = 1 if brought() - before >= _WORTH else failures + 1
+                if failures > self.options.retries:
+                    remedy = "check the network and HTTPS_PROXY, then run the command again: it goes on where it stopped"
+                    raise NetworkError(f"{again.reason} ({failures} attempts)", where=where, remedy=remedy) from again
+                self.figures.add(retried=1)
+                grown = min(60.0, self.options.backoff * 2 ** (failures - 1)) * random.uniform(0.5, 1.0)
+                self.pause(grown if again.delay is None else again.delay)
+
+    @contextlib.contextmanager
+    def _send(
+        self, url: str, headers: Mapping[str, str], auth: Auth | None, form: Mapping[str, str] | None
+    ) -> Iterator[requests.Response]:
+        if self.stopped.is_set():
+            raise Interrupted("stopped")
+        sent = {"Accept-Encoding": "identity", **headers}
+        timeout = (self.options.connect_timeout, self.options.read_timeout)
+        method = "GET" if form is None else "POST"
+        response = self._session().request(
+            method, url, headers=sent, data=form, auth=_Authorization(auth), stream=True, timeout=timeout
+        )
+        with self._lock:
+            self._open.add(response)
+        try:
+            yield response
+        finally:
+            with self._lock:
+                self._open.discard(response)
+            response.close()
+
+    def _session(self) -> requests.Session:
+        session: requests.Session | None = getattr(self._local, "session", None)
+        if session is None:
+            session = self._local.session = requests.Session()
+            session.headers["User-Agent"] = f"offline-kit/{__version__}"
+            # requests knows REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE by itself; the name that OpenSSL and Python use, it does not.
+            session.verify = os.environ.get("SSL_CERT_FILE") or True
+            with self._lock:
+                self._sessions.append(session)
+        return session
+
+
+class _Authorization(requests.auth.AuthBase):
+    """Sets the header; being given at all, it also keeps requests from taking other credentials out of ~/.netrc.
+
+    requests drops the header when a redirect leads to another host.
+    """
+
+    def __init__(self, auth: Auth | None) -> None:
+        self._auth = auth
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        header = self._auth.header() if self._auth else None
+        if header is not None:
+            request.headers["Authorization"] = header
+        return request
+
+
+@contextlib.contextmanager
+def _in_words(url: str) -> Iterator[None]:
+    """Turns the exceptions of requests, urllib3 and sockets into Again or NetworkError."""
+    try:
+        yield
+    except (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
+        reason = _reason(error)
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            remedy = "if a company CA signs here, name its file in SSL_CERT_FILE"
+            raise NetworkError(f"the server's certificate is not trusted: {reason}", where=url, remedy=remedy) from error
+        if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, requests.TooManyRedirects)):
+            raise NetworkError(reason, where=url) from error
+        raise Again(reason) from error
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost cause, in a few words."""
+    inner: Any = error
+    if isinstance(error, (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)):
+        return "timed out"
+    while (deeper := getattr(inner, "reason", None) or (inner.args and inner.args[0])) and isinstance(deeper, BaseException):
+        inner = deeper
+    text = str(inner).rpartition(": ")[2] or type(inner).__name__
+    prefix = "through the proxy: " if isinstance(error, requests.exceptions.ProxyError) else ""
+    return prefix + text.strip("()'\"")
+
+
+def _retry_after(text: str | None) -> float | None:
+    """Seconds, from a number or a date; None where the server said nothing that can be understood."""
+    if not text:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        try:
+            seconds = email.utils.parsedate_to_datetime(text).timestamp() - time.time()
+        except ValueError:
+            return None
+    return min(max(seconds, 0.0), _LONGEST)

@@ -1,0 +1,65 @@
+"""From a manifest to its lock.
+
+Rules: an entry of the old lock whose manifest entry did not change is taken over without asking anybody, except a local
+folder, which is looked at again (only what changed in it is read); configuration files are always taken as they are now;
+entries are resolved in the order of the manifest, and the first error ends it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from offline_kit.digest import Digest
+from offline_kit.intake.line import Line, Options
+from offline_kit.intake.sources import IMAGES, MODELS
+from offline_kit.intake.sources.base import Context
+from offline_kit.intake.store import Store
+from offline_kit.progress import Progress, Silent
+from offline_kit.spec.lock import Lock, LockedImage, LockedModel, LockedText, wanted
+from offline_kit.spec.manifest import Manifest
+
+_SILENT = Silent()
+
+
+def resolve(
+    manifest: Manifest,
+    base: Path,
+    config: Mapping[str, bytes],
+    store: Store,
+    *,
+    keep: Lock | None = None,
+    jobs: int = 4,
+    options: Options = Options(),  # noqa: B008  frozen
+    progress: Progress = _SILENT,
+) -> Lock:
+    """The lock of ``manifest``, which lies in the folder ``base``; ``config``: name -> bytes of its configuration files.
+
+    ``keep``: a lock whose entries are reused where they still fit. Raises KitError.
+    """
+    with Line(options) as line:
+        context = Context(store, line, base, manifest.platform, progress, jobs)
+        images: dict[str, LockedImage] = {}
+        for key, image in manifest.images.items():
+            digest = wanted(manifest, f"images.{key}")
+            held = keep.images.get(key) if keep else None
+            if held is None or held.wanted != digest:
+                held = IMAGES[image.scheme].resolve(key, image, digest, context)
+                progress.note(f"{key}: {image.source} is {held.manifest.digest}")
+            images[key] = held
+        models: dict[str, LockedModel] = {}
+        for key, model in manifest.models.items():
+            digest = wanted(manifest, f"models.{key}")
+            kept = keep.models.get(key) if keep else None
+            if kept is None or kept.wanted != digest or model.scheme == "dir":
+                kept = MODELS[model.scheme].resolve(key, model, digest, context)
+                progress.note(f"{key}: {model.source} is {kept.commit or f'{len(kept.files)} files'}")
+            models[key] = kept
+    return Lock(
+        name=manifest.name,
+        platform=manifest.platform,
+        accelerator=manifest.accelerator,
+        images=images,
+        models=models,
+        config={name: LockedText(size=len(data), sha256=Digest.of(data)) for name, data in config.items()},
+    )

@@ -1,0 +1,156 @@
+"""``docker-daemon://``: images that only the local Docker engine has.
+
+Rules: what ``docker save`` writes differs between engines and from run to run; what comes out here does not: the
+configuration byte for byte, each layer's tar as gzip, proven by diff ID, under a manifest of ours (or the image's own, where
+the engine kept it). A layer that was compressed before is not compressed again; an image whose layers are all known is not
+even exported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import docker
+import docker.errors
+import requests
+
+from offline_kit.digest import Digest
+from offline_kit.errors import DigestMismatch, DockerError, NotFound, SpecError
+from offline_kit.intake import layers
+from offline_kit.intake.sources import image
+from offline_kit.intake.sources.base import Context, Piece
+from offline_kit.intake.sources.export import Export, read_export
+from offline_kit.intake.transfer import Advance, read_back
+from offline_kit.spec.lock import Blob, Layer, LockedImage
+from offline_kit.spec.manifest import ImageSpec
+
+_PATIENCE = 1800  # seconds: engines before 25 write the whole image to their temporary folder before the first byte comes
+
+
+class DaemonSource:
+    """Images of the local engine."""
+
+    def resolve(self, key: str, entry: ImageSpec, wanted: Digest, context: Context) -> LockedImage:
+        """Raises KitError."""
+        reference = entry.reference
+        name = reference.tagged or str(reference)
+        with _engine() as engine:
+            attributes = _inspect(engine, name)
+            found = "/".join(filter(None, (attributes.get("Os"), attributes.get("Architecture"), attributes.get("Variant"))))
+            if not image.matches(found, context.platform):
+                what = f"the engine's image is for {found}, the manifest wants {context.platform}"
+                raise SpecError(what, where=name, remedy=f"docker pull --platform {context.platform} {name}")
+            export = self._known(attributes, context) or self._export(engine, name, context)
+        data, own = export.config, export.manifest
+        config = image.read_config(data, context.platform, name)
+        carried = tuple(_carried(context, diff_id, name) for diff_id in config.diff_ids)
+        blob = Blob(digest=context.store.put(data), size=len(data), media_type=image.OCI_CONFIG)
+        if own is None:
+            own = image.synthesise(blob, carried)
+        context.store.note(f"daemon:{attributes['Id']}", [str(blob.digest), str(context.store.put(own))])
+        locked = LockedImage(
+            wanted=wanted,
+            source=entry.source,
+            reference=reference.tagged,
+            manifest=image.manifest_blob(own, image.OCI_MANIFEST),
+            config=blob,
+            layers=carried,
+            environment=config.environment,
+        )
+        if entry.digest is not None and entry.digest not in (locked.manifest.digest, blob.digest, _digest_of(attributes["Id"])):
+            what = f"has digest {blob.digest}, the manifest demands {entry.digest}"
+            raise DigestMismatch(what, where=name, remedy="correct 'digest', or find out why the tag has moved")
+        return locked
+
+    def pieces(self, key: str, locked: LockedImage, entry: ImageSpec, context: Context) -> list[Piece]:
+        """One piece for all that the store lacks: the engine gives images as a whole."""
+        missing = {blob.digest: blob.size for blob in locked.blobs() if not context.store.has(blob.digest, blob.size)}
+        if not missing:
+            return []
+        size = sum(missing.values())
+        bring = functools.partial(self._bring, key, locked, entry, size, context)
+        return [Piece(f"daemon:{locked.config.digest}", f"{key}: image from the Docker engine", size, bring)]
+
+    def _bring(self, key: str, locked: LockedImage, entry: ImageSpec, size: int, context: Context, advance: Advance) -> None:
+        now = self.resolve(key, entry, locked.wanted, context)
+        if now.config.digest != locked.config.digest:
+            what = f"the engine's image is {now.config.digest.short} now, the lock says {locked.config.digest.short}"
+            raise DigestMismatch(what, where=locked.source, remedy="run 'offline-kit lock' to take the new one")
+        if list(now.blobs()) != list(locked.blobs()):
+            what = "its layers were compressed by another version or machine when the lock was made"
+            raise DigestMismatch(what, where=locked.source, remedy="run 'offline-kit lock'")
+        advance(size)
+
+    def _known(self, attributes: dict[str, Any], context: Context) -> Export | None:
+        """What an export would give, if this very image was exported before and all of it is still in the store."""
+        held = context.store.noted(f"daemon:{attributes['Id']}")
+        wanted = [Digest(text) for text in (attributes.get("RootFS") or {}).get("Layers") or ()]
+        if held is None or any(layers.converted(context.store, diff_id) is None for diff_id in wanted):
+            return None
+        config, manifest = (Digest(text) for text in held)
+        if not (context.store.path(config).exists() and context.store.path(manifest).exists()):
+            return None
+        return Export(read_back(context.store, config), read_back(context.store, manifest))
+
+    def _export(self, engine: docker.DockerClient, name: str, context: Context) -> Export:
+        context.progress.note(f"{name}: exporting from the Docker engine")
+        with _in_words():
+            pieces = engine.api.get_image(name, chunk_size=1 << 20)
+            return read_export(pieces, name, context)
+
+
+def _carried(context: Context, diff_id: Digest, name: str) -> Layer:
+    made = layers.converted(context.store, diff_id)
+    if made is None:
+        remedy = "the engine exported an incomplete image: pull or build it again"
+        raise DockerError(f"layer with diff ID {diff_id} is not in the engine's export", where=name, remedy=remedy)
+    return Layer(digest=made[0], size=made[1], media_type=image.OCI_GZIP, diff_id=diff_id)
+
+
+def _inspect(engine: docker.DockerClient, name: str) -> dict[str, Any]:
+    try:
+        with _in_words():
+            found: dict[str, Any] = engine.api.inspect_image(name)
+            return found
+    except docker.errors.ImageNotFound as error:
+        remedy = f"docker pull {name}, or build it; or take it from a registry with docker://"
+        raise NotFound("the Docker engine has no such image", where=name, remedy=remedy) from error
+
+
+@contextlib.contextmanager
+def _engine() -> Iterator[docker.DockerClient]:
+    """The engine that DOCKER_HOST names, or the local one."""
+    try:
+        engine = docker.from_env(timeout=_PATIENCE)
+    except (docker.errors.DockerException, requests.RequestException, ValueError) as error:
+        cause = str(error).rpartition(": ")[2].strip("()'\"") or "no answer"
+        remedy = "start Docker or set DOCKER_HOST, or take the image from a registry with docker://"
+        raise DockerError(f"no Docker engine answers ({cause})", where="docker-daemon://", remedy=remedy) from error
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+@contextlib.contextmanager
+def _in_words() -> Iterator[None]:
+    """What the engine refuses, and what breaks on the way, as DockerError."""
+    try:
+        yield
+    except docker.errors.ImageNotFound:
+        raise
+    except docker.errors.APIError as error:
+        raise DockerError(f"the Docker engine refused: {error.explanation or error}", where="docker-daemon://") from error
+    except (docker.errors.DockerException, requests.RequestException) as error:
+        what = f"the Docker engine broke off: {error}"
+        raise DockerError(what, where="docker-daemon://", remedy="see its log, then run the command again") from error
+
+
+def _digest_of(text: str) -> Digest | None:
+    try:
+        return Digest(text)
+    except ValueError:
+        return None

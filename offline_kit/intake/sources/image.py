@@ -1,0 +1,100 @@
+"""What all sources of images know about manifests and configurations.
+
+Rules: a configuration is used only if it is one of an image for the wanted platform and names as many diff IDs as there are
+layers; a manifest that we have to write ourselves follows from configuration and layers alone, so it can be written again
+from the lock.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from offline_kit.digest import Digest
+from offline_kit.errors import SpecError
+from offline_kit.spec.lock import Blob, Layer
+
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
+OCI_GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
+DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
+DOCKER_GZIP = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+MANIFESTS, INDEXES = (OCI_MANIFEST, DOCKER_MANIFEST), (OCI_INDEX, DOCKER_LIST)
+
+_VARIABLES = re.compile(
+    r"(?:\w+_)?VERSION|NVIDIA_REQUIRE_\w+|NVIDIA_DRIVER_CAPABILITIES|TORCH_CUDA_ARCH_LIST|VLLM_TARGET_DEVICE"
+)
+_LABELS = re.compile(r"org\.opencontainers\.image\.\w+|[\w.-]*version")
+
+
+@dataclass(frozen=True)
+class Config:
+    """What matters of an image configuration."""
+
+    platform: str
+    diff_ids: tuple[Digest, ...]
+    environment: dict[str, str]
+
+
+def read_config(data: bytes, platform: str, where: str) -> Config:
+    """The configuration in ``data``. Raises SpecError when it is none, or one for another platform."""
+    try:
+        raw = json.loads(data)
+        found = platform_of(raw)
+        diff_ids = tuple(Digest(text) for text in raw["rootfs"]["diff_ids"])
+        inner: dict[str, Any] = raw.get("config") or {}
+        environment = {name: value for name, _, value in (text.partition("=") for text in inner.get("Env") or ())}
+        labels: dict[str, str] = inner.get("Labels") or {}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise SpecError("its configuration is not that of a container image", where=where) from error
+    if not matches(found, platform):
+        raise SpecError(f"is an image for {found}, the manifest wants {platform}", where=where, remedy="correct 'platform'")
+    told = {name: value for name, value in environment.items() if _VARIABLES.fullmatch(name)}
+    told |= {name: value for name, value in labels.items() if _LABELS.fullmatch(name)}
+    return Config(found, diff_ids, told)
+
+
+def platform_of(raw: dict[str, Any]) -> str:
+    """``os/architecture[/variant]`` of a configuration, or of the ``platform`` of an index entry."""
+    parts = [raw.get("os") or "unknown", raw.get("architecture") or "unknown", raw.get("variant") or ""]
+    return "/".join(part for part in parts if part)
+
+
+def matches(found: str, wanted: str) -> bool:
+    """Whether an image for ``found`` runs on ``wanted``; every arm64 is v8, and amd64/v1 is plain amd64."""
+    plain = {"linux/arm64/v8": "linux/arm64", "linux/amd64/v1": "linux/amd64"}.get(found, found)
+    return plain == wanted
+
+
+def pair(layers: Sequence[Any], config: Config, where: str) -> list[tuple[Any, Digest]]:
+    """Each layer with its diff ID. Raises SpecError when their numbers differ."""
+    if len(layers) != len(config.diff_ids):
+        what = f"has {len(layers)} layers, its configuration names {len(config.diff_ids)}"
+        raise SpecError(what, where=where, remedy="the image is inconsistent at its source: push or build it again")
+    return list(zip(layers, config.diff_ids, strict=True))
+
+
+def synthesise(config: Blob, layers: Sequence[Layer]) -> bytes:
+    """The OCI manifest, canonical, of an image whose own does not describe the layers as we carry them."""
+    content = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": _descriptor(config),
+        "layers": [_descriptor(layer) for layer in layers],
+    }
+    return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+
+
+def manifest_blob(data: bytes, media_type: str) -> Blob:
+    """The descriptor of a manifest."""
+    return Blob(digest=Digest.of(data), size=len(data), media_type=media_type)
+
+
+def _descriptor(blob: Blob) -> dict[str, Any]:
+    return {"mediaType": blob.media_type, "digest": str(blob.digest), "size": blob.size}

@@ -1,0 +1,132 @@
+"""``dir://``: a model in a local folder.
+
+Rules: the folder is the store of its own files: nothing is copied; a file is hashed once and not again until its size, times
+or inode change; a link that leads out of the folder, or to another folder, is refused, for a bundle carries files only.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+
+from offline_kit.digest import Digest, Hasher, read_chunks
+from offline_kit.errors import DigestMismatch, DiskError, Interrupted, NotFound, SpecError
+from offline_kit.intake import safetensors, weights
+from offline_kit.intake.sources.base import Context, Piece
+from offline_kit.intake.store import disk_error
+from offline_kit.intake.transfer import Advance
+from offline_kit.spec.lock import LockedFile, LockedModel
+from offline_kit.spec.manifest import ModelSpec
+from offline_kit.spec.names import safe_path
+
+
+class FolderSource:
+    """Models in local folders."""
+
+    def resolve(self, key: str, entry: ModelSpec, wanted: Digest, context: Context) -> LockedModel:
+        """Raises KitError."""
+        root = _root(entry, context)
+        paths = weights.choose(_walk(root), entry, entry.source)
+        sizes = {path: _stat(root / path).st_size for path in paths}
+        with context.progress.task(key, sum(sizes.values())) as task:
+            files = tuple(_locked(root, path, context, task.advance) for path in paths)
+        for file in files:
+            if file.path in entry.sha256 and file.sha256 != entry.sha256[file.path]:
+                what = f"has sha256 {file.sha256.hex}, the manifest demands {entry.sha256[file.path].hex}"
+                raise DigestMismatch(what, where=str(root / file.path), remedy="correct 'sha256', or do not use this file")
+        safetensors.check_model(files, lambda file: root / file.path, entry.source)
+        return LockedModel(wanted=wanted, source=entry.source, files=files)
+
+    def pieces(self, key: str, locked: LockedModel, entry: ModelSpec, context: Context) -> list[Piece]:
+        """The files that have to be hashed to know that they are still those of the lock."""
+        root = _root(entry, context)
+        found = []
+        for file in locked.files:
+            path = root / file.path
+            if context.store.recall(path, _stat(path)) != file.sha256:
+                bring = functools.partial(_compare, root, file, context)
+                found.append(Piece(f"file:{path}", f"{key}: {file.path}", file.size, bring))
+        return found
+
+    def place(self, file: LockedFile, entry: ModelSpec, context: Context) -> Path:
+        return _root(entry, context) / file.path
+
+
+def _root(entry: ModelSpec, context: Context) -> Path:
+    """The folder, absolute and without links; a relative one starts at the manifest. Raises NotFound."""
+    root = (context.base / entry.location).resolve()
+    if not root.is_dir():
+        raise NotFound("no such folder", where=f"{entry.source} ({root})", remedy="correct 'source'")
+    return root
+
+
+def _walk(root: Path) -> list[str]:
+    """The paths of all files below ``root``. Raises SpecError on links that lead out, DiskError on unreadable folders."""
+
+    def refuse(error: OSError) -> None:
+        raise disk_error(error, root)
+
+    found = []
+    for folder, folders, files in os.walk(root, onerror=refuse):
+        for name in sorted(folders + files):
+            path = Path(folder) / name
+            relative = path.relative_to(root).as_posix()
+            if path.is_symlink() and (path.is_dir() or not path.resolve().is_relative_to(root)):
+                remedy = "replace the link by what it points to (cp -rL makes such a copy of a whole folder)"
+                raise SpecError("is a link out of the folder, or to a folder", where=str(path), remedy=remedy)
+            if name in folders:
+                continue
+            if not path.is_file():
+                raise SpecError(
+                    "is neither a file nor a folder", where=str(path), remedy="remove it, or the link that is broken"
+                )
+            try:
+                found.append(safe_path(relative))
+            except ValueError as error:
+                raise SpecError(str(error), where=str(root), remedy="rename the file") from error
+    return found
+
+
+def _locked(root: Path, path: str, context: Context, advance: Advance) -> LockedFile:
+    digest, size = _digest(root / path, context, advance)
+    return LockedFile(path=path, size=size, sha256=digest)
+
+
+def _compare(root: Path, file: LockedFile, context: Context, advance: Advance) -> None:
+    digest, size = _digest(root / file.path, context, advance)
+    if (digest, size) != (file.sha256, file.size):
+        raise DigestMismatch("has changed since the lock was made", where=str(root / file.path), remedy="offline-kit lock")
+
+
+def _digest(path: Path, context: Context, advance: Advance) -> tuple[Digest, int]:
+    """Digest and size; hashed unless that was done before. Raises DiskError, DigestMismatch (changed meanwhile)."""
+    before = _stat(path)
+    known = context.store.recall(path, before)
+    if known is not None:
+        advance(before.st_size)
+        return known, before.st_size
+    hasher = Hasher()
+    try:
+        with path.open("rb", buffering=0) as stream:
+            for chunk in read_chunks(stream):
+                hasher.update(chunk)
+                advance(len(chunk))
+                if context.line.stopped.is_set():
+                    raise Interrupted("stopped")
+    except OSError as error:
+        raise disk_error(error, path) from error
+    after = _stat(path)
+    if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns) or hasher.size != before.st_size:
+        raise DigestMismatch("changed while it was read", where=str(path), remedy="run the command again when it is at rest")
+    context.store.remember(path, before, hasher.digest())
+    return hasher.digest(), hasher.size
+
+
+def _stat(path: Path) -> os.stat_result:
+    try:
+        return path.stat()
+    except FileNotFoundError as error:
+        raise DiskError("the file is gone", where=str(path), remedy="put it back, or run 'offline-kit lock'") from error
+    except OSError as error:
+        raise disk_error(error, path) from error

@@ -1,0 +1,256 @@
+"""The store: blobs by digest, kept between builds.
+
+Rules: a name under ``blobs/`` means "these bytes were hashed and are whole", so a blob gets its name only by a rename after
+the hash was compared and the data synced; two processes may work on one store at once (unique temporary names, atomic
+renames, a lock on every file that is being written); what a killed process leaves behind is found by its free lock and
+removed, except a partial download, which the next run goes on with; full and forbidden disks are ``DiskError``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from offline_kit.digest import Digest, Hasher
+from offline_kit.errors import DigestMismatch, DiskError
+
+_LEFT_BEHIND = 60.0  # seconds: younger temporary files may belong to a writer that has not locked its file yet
+_SETTLED_NS = 2_000_000_000  # a file that changed this recently may change again without its times telling
+
+
+def disk_error(error: OSError, path: Path) -> DiskError:
+    """The error to show for ``error`` while reading or writing ``path``."""
+    remedy = (
+        "free some space there, or give another folder with --store"
+        if error.errno == errno.ENOSPC
+        else "check that it can be used"
+    )
+    return DiskError(error.strerror or str(error), where=str(error.filename or path), remedy=remedy)
+
+
+class Store:
+    """Content-addressed blobs below ``root``, a memo of what was found out before, and partial downloads."""
+
+    def __init__(self, root: Path) -> None:
+        """Makes the folders. Raises DiskError."""
+        self.root = root
+        self._blobs, self._partial, self._memo = root / "blobs" / "sha256", root / "partial", root / "memo"
+        try:
+            for folder in (self._blobs, self._partial, self._memo):
+                folder.mkdir(parents=True, exist_ok=True)
+            self._sweep()
+        except OSError as error:
+            raise disk_error(error, root) from error
+
+    @staticmethod
+    def default_root() -> Path:
+        """``OFFLINE_KIT_STORE``, or ``offline-kit`` below ``XDG_CACHE_HOME`` or ``~/.cache``."""
+        chosen = os.environ.get("OFFLINE_KIT_STORE")
+        return Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "offline-kit"
+
+    def path(self, digest: Digest) -> Path:
+        """Where the blob is, or would be."""
+        return self._blobs / digest.hex
+
+    def has(self, digest: Digest, size: int) -> bool:
+        """Whether the blob is here; one of another size is damaged and goes."""
+        try:
+            found = self.path(digest).stat().st_size
+        except FileNotFoundError:
+            return False
+        if found != size:
+            self.evict(digest)
+        return found == size
+
+    def evict(self, digest: Digest) -> None:
+        """Forgets the blob, so that the next fetch brings it anew."""
+        self.path(digest).unlink(missing_ok=True)
+
+    def writer(self) -> Writer:
+        """A new blob: write, then ``commit``; left without a commit, nothing stays."""
+        return Writer(self)
+
+    def put(self, data: bytes) -> Digest:
+        """Stores bytes in memory."""
+        digest = Digest.of(data)
+        if not self.has(digest, len(data)):
+            with self.writer() as writer:
+                writer.write(data)
+                writer.commit(digest, len(data))
+        return digest
+
+    # What was found out before -------------------------------------------------------------------------------------------
+
+    def note(self, key: str, value: Any) -> None:
+        """Keeps ``value`` (JSON) under ``key``."""
+        target = self._memo / Digest.of(key.encode()).hex
+        temporary = target.with_name(f"{target.name}.{secrets.token_hex(4)}")
+        try:
+            temporary.write_text(json.dumps({"key": key, "value": value}))
+            temporary.replace(target)
+        except OSError as error:
+            raise disk_error(error, temporary) from error
+
+    def noted(self, key: str) -> Any:
+        """What was kept under ``key``, or None. A damaged note counts as none."""
+        try:
+            held = json.loads((self._memo / Digest.of(key.encode()).hex).read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+        return held["value"] if isinstance(held, dict) and held.get("key") == key else None
+
+    def remember(self, path: Path, stat: os.stat_result, digest: Digest) -> None:
+        """Keeps the digest of a local file whose ``stat`` was taken before it was hashed.
+
+        A file that changed just before is not kept: it could change again within the clock's grain.
+        """
+        if time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) > _SETTLED_NS:
+            self.note(f"file:{path}", {"stat": _identity(stat), "sha256": str(digest)})
+
+    def recall(self, path: Path, stat: os.stat_result) -> Digest | None:
+        """The digest of a local file that is the one which was hashed before (same place, size, times, inode)."""
+        held = self.noted(f"file:{path}")
+        return Digest(held["sha256"]) if held and held["stat"] == _identity(stat) else None
+
+    # Partial downloads ---------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def partial(self, digest: Digest, stop: threading.Event) -> Iterator[int | None]:
+        """A file descriptor of the partial download of ``digest``, locked; waits for another process that has it.
+
+        None: the wait ended because the blob is there now, or because ``stop`` was set. The file stays when the block ends,
+        unless ``adopt`` gave it its final name.
+        """
+        path = self._partial / digest.hex
+        descriptor: int | None = None
+        while descriptor is None and not self.path(digest).exists() and not stop.is_set():
+            try:
+                descriptor = _open_locked(path)
+            except OSError as error:
+                raise disk_error(error, path) from error
+            if descriptor is None:
+                stop.wait(0.1)
+        try:
+            yield descriptor
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
+
+    def adopt(self, digest: Digest, descriptor: int) -> None:
+        """Gives the partial download, which the caller has hashed, its final name."""
+        path = self._partial / digest.hex
+        try:
+            os.fsync(descriptor)
+            self._rename(path, digest)
+        except OSError as error:
+            raise disk_error(error, path) from error
+
+    def _rename(self, temporary: Path, digest: Digest) -> None:
+        temporary.replace(self.path(digest))
+        folder = os.open(self._blobs, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def _sweep(self) -> None:
+        """Removes temporary files whose writer is gone."""
+        for path in self._partial.glob("tmp-*"):
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > _LEFT_BEHIND:
+                    descriptor = _open_locked(path)
+                    if descriptor is not None:
+                        path.unlink(missing_ok=True)
+                        os.close(descriptor)
+
+
+class Writer:
+    """A blob on its way into the store: hashed while it is written."""
+
+    def __init__(self, store: Store) -> None:
+        self._store, self._hasher = store, Hasher()
+        self._path = store.root / "partial" / f"tmp-{os.getpid()}-{secrets.token_hex(6)}"
+        try:
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise disk_error(error, self._path) from error
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        return self._hasher.size
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Appends ``data``. Raises DiskError."""
+        write_all(self._descriptor, data, self._path)
+        self._hasher.update(data)
+        return len(data)
+
+    def commit(self, expected: Digest | None = None, expected_size: int | None = None, title: str = "blob") -> Digest:
+        """Gives the blob its name. Raises DigestMismatch when it is not the expected one; then nothing stays."""
+        digest = self._hasher.digest()
+        check(title, digest, self.size, expected, expected_size)
+        try:
+            os.fsync(self._descriptor)
+            self._store._rename(self._path, digest)
+        except OSError as error:
+            raise disk_error(error, self._path) from error
+        return digest
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._path.unlink(missing_ok=True)
+        os.close(self._descriptor)
+
+
+def check(title: str, found: Digest, size: int, expected: Digest | None, expected_size: int | None, remedy: str = "") -> None:
+    """Raises DigestMismatch, naming ``title``, when size or digest are not the expected ones."""
+    if expected_size is not None and size != expected_size:
+        raise DigestMismatch(f"has {size} bytes, expected {expected_size}", where=title, remedy=remedy)
+    if expected is not None and found != expected:
+        raise DigestMismatch(f"has digest {found}, expected {expected}", where=title, remedy=remedy)
+
+
+def write_all(descriptor: int, data: bytes | memoryview, path: Path) -> None:
+    """Writes every byte of ``data``. Raises DiskError that names ``path``."""
+    view = memoryview(data)
+    try:
+        while view:
+            view = view[os.write(descriptor, view) :]
+    except OSError as error:
+        raise disk_error(error, path) from error
+
+
+def _identity(stat: os.stat_result) -> list[int]:
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+
+
+def _open_locked(path: Path) -> int | None:
+    """A descriptor of the file under this name (made if absent) that nobody else holds, or None if somebody does."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Between open and lock, the holder may have renamed the file to its final name: then this is not ours to write.
+        if os.fstat(descriptor).st_ino == path.stat().st_ino:
+            return descriptor
+    except (BlockingIOError, FileNotFoundError):
+        os.close(descriptor)
+        return None
+    except BaseException:
+        os.close(descriptor)
+        raise
+    os.close(descriptor)
+    return None
