@@ -1,0 +1,204 @@
+"""The judgement: what was seen, against SHA256SUMS, the lock and bundle.json, each both ways.
+
+Rules: nothing here reads a file; every check goes on after a finding; one fault is one finding where that can be told; "absent"
+is a finding and never a reason to pass. What an operator may change in an installed kit is a note.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from offline_kit.bundle import image_checks, paths
+from offline_kit.bundle.contents import Contents, contents_of, parse_contents
+from offline_kit.bundle.evidence import Evidence, Seen, read_lock, shown
+from offline_kit.bundle.layout import derived_texts
+from offline_kit.digest import Digest
+from offline_kit.errors import BundleDamaged, SpecError
+from offline_kit.spec.lock import Lock
+from offline_kit.spec.names import safe_path
+
+_LINE = re.compile(r"([0-9a-f]{64})  ([^\n]+)")
+
+
+@dataclass(frozen=True)
+class _Promise:
+    size: int
+    digest: Digest
+
+
+def judge(evidence: Evidence) -> Contents | None:
+    """Adds everything that is wrong to the evidence; gives what bundle.json says, where it can be read."""
+    sums = _sums(evidence)
+    lock = _lock(evidence)
+    operators = _operators(evidence, lock) if evidence.installed else set()
+    if sums is not None:
+        _against_sums(evidence, sums, operators)
+    if lock is not None:
+        _against_lock(evidence, lock, sums or {}, operators)
+    contents = _contents(evidence, lock, len(sums) if sums is not None else None)
+    for path, seen in evidence.files.items():
+        # 7. Weights whose own header says that they are not whole.
+        if seen.fault and path not in operators:
+            evidence.found(path, seen.fault)
+    if evidence.form != "kit":
+        _archive(evidence, contents)
+    return contents
+
+
+def _content(evidence: Evidence, path: str) -> bytes | None:
+    seen = evidence.files.get(path)
+    if seen is None:
+        evidence.found(path, "is missing")
+    elif seen.content is None:
+        evidence.found(path, "is too large, or could not be read")
+    return seen.content if seen else None
+
+
+def _sums(evidence: Evidence) -> dict[str, Digest] | None:
+    """1. SHA256SUMS in its one form: lower-case hex, two spaces, a safe path; sorted, no path twice, itself not named."""
+    data = _content(evidence, paths.SUMS)
+    if data is None:
+        return None
+    sums: dict[str, Digest] = {}
+    lines = data.decode(errors="replace").split("\n")
+    if lines.pop() != "":
+        evidence.found(paths.SUMS, "does not end with a line end")
+    last = b""
+    for number, line in enumerate(lines, 1):
+        match = _LINE.fullmatch(line)
+        try:
+            path = safe_path(match.group(2)) if match else ""
+        except ValueError:
+            path = ""
+        if match is None or path in ("", paths.SUMS, paths.ENV) or path.startswith(f"{paths.STATE}/"):
+            evidence.found(f"{paths.SUMS}, line {number}", "is not '<64 lower-case hex digits>  <path of a file of the kit>'")
+            continue
+        if path.encode() <= last:
+            evidence.found(f"{paths.SUMS}, line {number}", "is not in order, or names a file again")
+        last = path.encode()
+        sums[path] = Digest(match.group(1))
+    return sums
+
+
+def _lock(evidence: Evidence) -> Lock | None:
+    data = _content(evidence, paths.LOCK)
+    lock = read_lock(data) if data is not None else None
+    if data is not None and lock is None:
+        evidence.found(paths.LOCK, "cannot be read as a lock")
+    return lock
+
+
+def _operators(evidence: Evidence, lock: Lock | None) -> set[str]:
+    """Files of an installed kit that belong to the operator: under config/, and in folders of their own under models/."""
+    models = lock.models.keys() if lock else set()
+    own = {path for path in evidence.files if path.startswith(f"{paths.CONFIG}/")}
+    folders = [path.split("/")[1] for path in evidence.files if path.startswith(f"{paths.MODELS}/") and path.count("/") > 1]
+    for folder in sorted(set(folders) - models):
+        evidence.notes.append(f"{paths.MODELS}/{folder}/: a folder of the operator's, not checked")
+        own |= {path for path in evidence.files if path.startswith(f"{paths.MODELS}/{folder}/")}
+    return own
+
+
+def _against_sums(evidence: Evidence, sums: dict[str, Digest], operators: set[str]) -> None:
+    """2. Every file is listed, every listed file is there, and each has its digest."""
+    for path, digest in sums.items():
+        seen = evidence.files.get(path)
+        if seen is None:
+            evidence.found(path, "is missing")
+        elif seen.digest not in (None, digest):
+            if path in operators:
+                evidence.notes.append(f"{path}: edited by the operator")
+            else:
+                evidence.found(path, f"is changed: {seen.digest} instead of {digest}")
+    for path in evidence.files:
+        if path not in sums and path != paths.SUMS:
+            if path not in operators:
+                evidence.found(shown(path), f"is extra: {paths.SUMS} does not name it")
+            elif path.startswith(f"{paths.CONFIG}/"):
+                evidence.notes.append(f"{path}: added by the operator")
+
+
+def _promises(lock: Lock) -> dict[str, _Promise]:
+    promises = {paths.blob(blob.digest): _Promise(blob.size, blob.digest) for blob in lock.image_blobs().values()}
+    for name, text in lock.config.items():
+        promises[f"{paths.CONFIG}/{name}"] = _Promise(text.size, text.sha256)
+    for key, model in lock.models.items():
+        promises |= {paths.model_file(key, file.path): _Promise(file.size, file.sha256) for file in model.files}
+    return promises
+
+
+def _against_lock(evidence: Evidence, lock: Lock, sums: dict[str, Digest], operators: set[str]) -> None:
+    """3. The lock's files are listed and there, with size and digest; no blob or model file that it does not name."""
+    promises = _promises(lock)
+    for path, promise in promises.items():
+        seen = evidence.files.get(path)
+        if sums.get(path, promise.digest) != promise.digest:
+            evidence.found(path, f"{paths.SUMS} and {paths.LOCK} disagree about its digest")
+        elif seen is None and path not in sums:
+            evidence.found(path, f"is missing, and {paths.SUMS} does not name it: {paths.LOCK} does")
+        if seen is None or path in operators:
+            continue
+        if seen.size != promise.size:
+            evidence.found(path, f"has {seen.size} bytes instead of {promise.size}")
+        elif seen.digest not in (None, promise.digest) and path not in sums:
+            evidence.found(path, f"is changed: {seen.digest} instead of {promise.digest}")
+    for path in (evidence.files.keys() | sums.keys()) - promises.keys() - operators:
+        if paths.is_payload(path):
+            evidence.found(shown(path), f"is extra: {paths.LOCK} does not name it")
+    # 4. The images are complete in themselves.
+    for key, image in lock.images.items():
+        for path, fault in image_checks.check(image, lock.platform, evidence.files):
+            evidence.found(path, f"{fault} (image {key})")
+
+
+def _contents(evidence: Evidence, lock: Lock | None, files: int | None) -> Contents | None:
+    """5. bundle.json says what follows from the lock; 6. so does every other small file that is made from it."""
+    data = _content(evidence, paths.BUNDLE)
+    try:
+        contents = parse_contents(data, paths.BUNDLE) if data is not None else None
+    except BundleDamaged as error:
+        evidence.found(paths.BUNDLE, error.what)
+        return None
+    if contents is None or lock is None or files is None:
+        return contents
+    if contents != contents_of(lock, contents.version, contents.made_by, files):
+        evidence.found(paths.BUNDLE, f"does not agree with {paths.LOCK} and {paths.SUMS}")
+    try:
+        derived = derived_texts(lock, contents.version, contents.made_by, files)
+    except SpecError as error:
+        evidence.found(paths.LOCK, error.what)
+        return contents
+    for path, text in derived.items():
+        seen = evidence.files.get(path)
+        if path != paths.BUNDLE and seen is not None and seen.digest not in (None, Digest.of(text)):
+            evidence.found(path, f"is not what follows from {paths.LOCK}")
+        elif seen is None:
+            evidence.found(path, "is missing")
+    return contents
+
+
+def _archive(evidence: Evidence, contents: Contents | None) -> None:
+    """8. One folder of the right name; 9. files and their folders in the one order; 10. payload is not executable."""
+    if contents is not None and evidence.top != contents.top:
+        evidence.found(f"{evidence.top}/", f"is the folder's name, {paths.BUNDLE} says {contents.top}")
+    order = list(paths.with_folders(evidence.top, sorted(evidence.files, key=paths.place)))
+    if evidence.names != order and set(evidence.files) == {
+        name.partition("/")[2] for name in evidence.names if name[-1] != "/"
+    }:
+        pairs = zip([*evidence.names, ""], [*order, ""], strict=False)
+        first = next(name or other for name, other in pairs if name != other)
+        evidence.found(
+            first.partition("/")[2] or first, "is not at its place: files and folders are not in the order of a bundle"
+        )
+    for path, seen in evidence.files.items():
+        if f"{evidence.top}/{path}/" in evidence.names_seen:
+            evidence.found(path, "is both a file and a folder")
+        if _executable(seen) and paths.is_payload(path):
+            evidence.found(path, "is executable, and no blob or model file may be")
+        if path == paths.INSTALLER and not _executable(seen):
+            evidence.found(path, "is not executable")
+
+
+def _executable(seen: Seen) -> bool:
+    return seen.mode == 0o755

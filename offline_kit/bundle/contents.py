@@ -1,0 +1,127 @@
+"""bundle.json: what a bundle is, for people and for tools that want the short answer.
+
+Rules: it follows from the lock and the version alone; canonical text; it lies second in the archive, so that it can be read
+without the gigabytes behind it.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from offline_kit.digest import Digest
+from offline_kit.errors import BundleDamaged
+from offline_kit.spec.document import Frozen
+from offline_kit.spec.lock import Lock, LockedImage
+from offline_kit.spec.manifest import Accelerator, Key, canonical
+from offline_kit.spec.names import VERSION
+
+Count = Field(ge=0)
+
+
+class ImageContents(Frozen):
+    """One image: where it came from, the tags it gets on the host, its digests, bytes of all its blobs."""
+
+    source: str
+    reference: str | None
+    tag: str
+    index: Digest | None
+    manifest: Digest
+    config: Digest
+    bytes: int = Count
+
+
+class ModelContents(Frozen):
+    """One model: where it came from, number and bytes of its files."""
+
+    source: str
+    commit: str | None
+    files: int = Count
+    bytes: int = Count
+
+
+class Totals(Frozen):
+    """``files``: all that SHA256SUMS names; bytes: blobs and model files, each once."""
+
+    files: int = Count
+    images_bytes: int = Count
+    models_bytes: int = Count
+
+
+class Contents(Frozen):
+    """What bundle.json says."""
+
+    format: Literal[1] = 1
+    name: Key
+    version: str = Field(pattern=f"^{VERSION.pattern}$")
+    platform: str
+    accelerator: Accelerator
+    made_by: str
+    images: dict[Key, ImageContents]
+    models: dict[Key, ModelContents]
+    totals: Totals
+
+    @property
+    def top(self) -> str:
+        """The name of the bundle's one folder."""
+        return f"{self.name}-{self.version}"
+
+    def text(self) -> str:
+        return canonical(self.as_json())
+
+    def as_json(self) -> dict[str, Any]:
+        return self.model_dump(mode="json")
+
+
+def image_bytes(image: LockedImage) -> int:
+    """Bytes of the image's blobs, each once."""
+    return sum({blob.digest: blob.size for blob in image.blobs()}.values())
+
+
+def contents_of(lock: Lock, version: str, made_by: str, files: int) -> Contents:
+    """What bundle.json says of a bundle of ``lock`` whose SHA256SUMS names ``files`` files."""
+    images = {
+        key: ImageContents(
+            source=image.source,
+            reference=image.reference,
+            tag=image.tag(key),
+            index=image.index,
+            manifest=image.manifest.digest,
+            config=image.config.digest,
+            bytes=image_bytes(image),
+        )
+        for key, image in lock.images.items()
+    }
+    models = {
+        key: ModelContents(source=model.source, commit=model.commit, files=len(model.files), bytes=model.size)
+        for key, model in lock.models.items()
+    }
+    totals = Totals(
+        files=files,
+        images_bytes=sum(blob.size for blob in lock.image_blobs().values()),
+        models_bytes=sum(model.size for model in lock.models.values()),
+    )
+    return Contents(
+        name=lock.name,
+        version=version,
+        platform=lock.platform,
+        accelerator=lock.accelerator,
+        made_by=made_by,
+        images=images,
+        models=models,
+        totals=totals,
+    )
+
+
+def parse_contents(data: bytes, name: str) -> Contents:
+    """The bundle.json in ``data``; ``name`` is shown in errors. Raises BundleDamaged."""
+    try:
+        return Contents.model_validate(json.loads(data))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise BundleDamaged(f"{field}: {first['msg']}", where=name) from error
+    except (ValueError, RecursionError) as error:
+        raise BundleDamaged("is not valid JSON", where=name) from error

@@ -1,0 +1,68 @@
+"""The names of a bundle's fixed paths, and the order in which its files lie in the archive.
+
+Rules: every fixed path is named here once, relative to the top folder; what a reader that streams needs first comes first:
+the sums, what the bundle is, the lock, all other small files, then images, then models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import PurePosixPath
+
+from offline_kit.digest import Digest
+
+FORMAT = 1
+SUMS = "SHA256SUMS"
+BUNDLE = "bundle.json"
+LOCK = "lock.json"
+HEAD = (SUMS, BUNDLE, LOCK)
+
+CONFIG = "config"
+INSTALLER = "install.sh"
+KIT_ENV = "deploy/kit.env"
+IMAGE_FACTS = "deploy/images"
+
+IMAGES = "images"
+LAYOUT, INDEX, DOCKER = "oci-layout", "index.json", "manifest.json"
+BLOBS = "images/blobs/sha256"
+MODELS = "models"
+
+# Made on the host; in no bundle, and never counted when a kit is verified.
+ENV = ".env"
+STATE = ".state"
+INSTALLED = ".state/installed"
+
+
+def blob(digest: Digest) -> str:
+    return f"{BLOBS}/{digest.hex}"
+
+
+def model_file(key: str, path: str) -> str:
+    return f"{MODELS}/{key}/{path}"
+
+
+def is_payload(path: str) -> bool:
+    """Whether the file is an image blob or belongs to a model: large, and named by the lock."""
+    return path.startswith((f"{BLOBS}/", f"{MODELS}/"))
+
+
+def place(path: str) -> tuple[int, int, bytes]:
+    """Sort key: where the file lies in the archive."""
+    if path in HEAD:
+        return 0, HEAD.index(path), b""
+    if path.startswith(f"{IMAGES}/"):
+        first = (f"{IMAGES}/{LAYOUT}", f"{IMAGES}/{INDEX}", f"{IMAGES}/{DOCKER}")
+        return 2, first.index(path) if path in first else len(first), path.encode()
+    return (3 if path.startswith(f"{MODELS}/") else 1), 0, path.encode()
+
+
+def with_folders(top: str, paths: Iterable[str]) -> Iterator[str]:
+    """Full names in the archive: each path, and before it those of its folders (with a final slash) that were not yet named."""
+    named: set[str] = set()
+    for path in paths:
+        full = PurePosixPath(top, path)
+        for folder in (f"{parent}/" for parent in reversed(full.parents[:-1])):
+            if folder not in named:
+                named.add(folder)
+                yield folder
+        yield str(full)

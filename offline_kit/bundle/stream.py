@@ -1,0 +1,123 @@
+"""A bundle as any gunzip sees it, in one pass: for one that somebody compressed again, and to read only the head of one.
+
+Rules: any gzip of any number of members; the tar inside must be the bundle's, byte for byte; memory does not grow with what
+the archive declares, and a name is never used as a path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from typing import BinaryIO
+
+from isal import isal_zlib
+
+from offline_kit.bundle import member
+from offline_kit.bundle.ahead import ahead
+from offline_kit.bundle.evidence import Collector, Evidence, Interest, shown
+from offline_kit.progress import Progress
+
+_INPUT = 1 << 18
+_OUTPUT = 1 << 20
+
+
+class Damaged(Exception):
+    """The stream cannot be read further."""
+
+
+def inflate(stream: BinaryIO) -> Iterator[bytes]:
+    """The uncompressed bytes of all gzip members, in pieces. Raises Damaged."""
+    engine, pending, piece = None, b"", b""
+    while True:
+        if not pending and len(piece) < _OUTPUT:
+            pending = stream.read(_INPUT)
+            if not pending:
+                break
+        engine = engine or isal_zlib.decompressobj(wbits=31)
+        try:
+            piece = engine.decompress(pending, _OUTPUT)
+        except isal_zlib.error as error:  # type: ignore[misc] # isal's stub calls this class an instance
+            raise Damaged("the gzip stream is damaged, or something else follows after its end") from error
+        pending = engine.unconsumed_tail
+        if engine.eof:
+            pending, engine = engine.unused_data, None
+        if piece:
+            yield piece
+    if engine is not None:
+        raise Damaged("the gzip stream is cut off")
+
+
+class TarReader:
+    """The entries of the tar in ``pieces``, one after another; the content of each may be taken before the next."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._rest = memoryview(b"")
+        self._left = 0  # of the content of the entry last given, with what fills it up
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The bytes of each tar header; ends at the end mark, which must be the end of the stream. Raises Damaged."""
+        while True:
+            for _ in self.content(self._left):
+                """What nobody took is passed over."""
+            record = self._exactly(member.RECORD)
+            if record == member.END_RECORDS[: member.RECORD]:
+                break
+            try:
+                tar = record + self._exactly(member.head_length(record) - member.RECORD)
+            except ValueError as error:
+                raise Damaged(str(error)) from error
+            yield tar
+        if self._exactly(member.RECORD) != record or self._rest or any(self._pieces):
+            raise Damaged("something follows after the end of the archive")
+
+    def expect(self, size: int) -> None:
+        """Says how long the content is that follows the header last given."""
+        self._left = member.padded_size(size)
+
+    def content(self, size: int) -> Iterator[memoryview]:
+        """The next ``size`` bytes in pieces. Raises Damaged when there are fewer."""
+        while size:
+            if not self._rest:
+                piece = next(self._pieces, None)
+                if piece is None:
+                    raise Damaged("the archive is cut off")
+                self._rest = memoryview(piece)
+            part = self._rest[:size]
+            self._rest = self._rest[len(part) :]
+            size -= len(part)
+            self._left -= min(len(part), self._left)
+            yield part
+
+    def _exactly(self, size: int) -> bytes:
+        return b"".join(self.content(size))
+
+
+def look(stream: BinaryIO, size: int, progress: Progress) -> Evidence:
+    """The evidence of the bundle in ``stream``, a gzip file of ``size`` bytes."""
+    evidence, interest = Evidence("recompressed"), Interest()
+    place = "the beginning"
+    with progress.task("verify", size) as task, closing(ahead(inflate(stream))) as pieces:
+        reader, told = TarReader(pieces), 0
+        try:
+            for tar in reader:
+                header = member.parse(tar)
+                place = shown(header.path.partition("/")[2])
+                path = evidence.admit(header)
+                reader.expect(header.size)
+                collector = Collector(path or "", header.size, header.mode, interest)
+                for part in reader.content(header.size):
+                    collector.feed(part)
+                if any(any(part) for part in reader.content(-header.size % member.RECORD)):
+                    evidence.found(place, "bytes behind its content are damaged")
+                if path is not None:
+                    evidence.files[path] = collector.seen()
+                position = stream.tell()
+                task.advance(position - told)
+                told = position
+        except Damaged as error:
+            evidence.found(f"after {place}", f"{error}; what lies behind could not be read")
+        except ValueError as error:
+            name = member.name_in(tar).decode(errors="replace").partition("/")[2]
+            evidence.found(shown(name) or f"after {place}", f"{error}; what lies behind was not read")
+    return evidence

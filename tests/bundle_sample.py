@@ -1,0 +1,135 @@
+"""A small bundle for tests: two images that share a layer, two models, the texts of a kit; every byte from a fixed seed."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import random
+import tarfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from offline_kit.bundle.layout import Entry, lay_out
+from offline_kit.bundle.pack import pack
+from offline_kit.digest import Digest
+from offline_kit.progress import Silent
+from offline_kit.spec.lock import Blob, Layer, Lock, LockedFile, LockedImage, LockedModel, LockedText
+
+OCI = "application/vnd.oci.image."
+VERSION = "v1.0.0"
+
+
+def safetensors(size: int, seed: int = 1) -> bytes:
+    """A whole safetensors file with one tensor of ``size`` bytes."""
+    header = json.dumps({"weight": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}).encode()
+    return len(header).to_bytes(8, "little") + header + random.Random(seed).randbytes(size)
+
+
+@dataclass
+class Sample:
+    """Blobs in a folder, and the lock and texts that make a bundle of them."""
+
+    folder: Path
+    texts: dict[str, bytes] = field(default_factory=dict)
+    images: dict[str, LockedImage] = field(default_factory=dict)
+    models: dict[str, LockedModel] = field(default_factory=dict)
+    executables: tuple[str, ...] = ("install.sh", "scripts/deploy.sh")
+
+    def put(self, data: bytes) -> Digest:
+        digest = Digest.of(data)
+        self.path_of(digest).write_bytes(data)
+        return digest
+
+    def path_of(self, digest: Digest) -> Path:
+        return self.folder / digest.hex
+
+    def image(self, key: str, reference: str | None, *trees: dict[str, bytes]) -> None:
+        """Adds an image with one layer for each tree of files."""
+        layers = []
+        for tree in trees:
+            plain = _tar(tree)
+            packed = gzip.compress(plain, mtime=0)
+            media_type = f"{OCI}layer.v1.tar+gzip"
+            layers.append(Layer(digest=self.put(packed), size=len(packed), media_type=media_type, diff_id=Digest.of(plain)))
+        history = [{"created": "1980-01-01T00:00:00Z", "created_by": "test"} for _ in layers]
+        config = {"architecture": "amd64", "os": "linux", "config": {"Cmd": [f"/{key}"]}, "history": history}
+        config["rootfs"] = {"type": "layers", "diff_ids": [str(layer.diff_id) for layer in layers]}
+        config_blob = self._json(config, f"{OCI}config.v1+json")
+        manifest = {"schemaVersion": 2, "mediaType": f"{OCI}manifest.v1+json", "config": _descriptor(config_blob)}
+        manifest["layers"] = [_descriptor(layer) for layer in layers]
+        self.images[key] = LockedImage(
+            wanted=Digest.of(key.encode()),
+            source=f"docker://{reference}",
+            reference=reference,
+            index=Digest.of(b"index of " + key.encode()),
+            manifest=self._json(manifest, f"{OCI}manifest.v1+json"),
+            config=config_blob,
+            layers=tuple(layers),
+        )
+
+    def model(self, key: str, files: dict[str, bytes]) -> None:
+        locked = tuple(LockedFile(path=path, size=len(data), sha256=self.put(data)) for path, data in sorted(files.items()))
+        self.models[key] = LockedModel(wanted=Digest.of(key.encode()), source=f"hf://test/{key}", commit="0" * 40, files=locked)
+
+    def lock(self, name: str = "kit") -> Lock:
+        config = {
+            path.removeprefix("config/"): LockedText(size=len(data), sha256=Digest.of(data))
+            for path, data in self.texts.items()
+            if path.startswith("config/")
+        }
+        return Lock(name=name, platform="linux/amd64", accelerator="cpu", images=self.images, models=self.models, config=config)
+
+    def entries(self, version: str = VERSION) -> tuple[Entry, ...]:
+        return lay_out(self.lock(), version, self.texts, self.executables)
+
+    def pack(self, out: Path, version: str = VERSION) -> Path:
+        pack(self.entries(version), f"kit-{version}", self.path_of, out, progress=Silent())
+        return out
+
+    def _json(self, data: object, media_type: str) -> Blob:
+        text = json.dumps(data).encode()
+        return Blob(digest=self.put(text), size=len(text), media_type=media_type)
+
+
+def make_sample(folder: Path, weights: int = 3000) -> Sample:
+    """The sample with its blobs in ``folder``; ``weights``: bytes of the larger model's tensor."""
+    folder.mkdir(parents=True, exist_ok=True)
+    sample = Sample(folder)
+    sample.texts = {
+        "install.sh": b"#!/bin/bash\nexit 0\n",
+        "README.md": b"# A kit\n",
+        "sbom.cdx.json": b"{}\n",
+        ".env.example": b"VLLM_ROUTER_PORT=8000\n",
+        "scripts/deploy.sh": b"#!/bin/bash\n",
+        "scripts/lib/common.sh": b"# nothing\n",
+        "runtime/__init__.py": b"",
+        "config/models.json": b'{"models": {}}\n',
+        "config/vllm_config.yaml": b"{}\n",
+        "deploy/compose.yaml": b"services: {}\n",
+    }
+    base = {"etc/base": b"shared by both\n"}
+    sample.image("engine", "docker.io/test/engine:v1".removeprefix("docker.io/"), base, {"engine": b"#!engine\n"})
+    sample.image("gateway", "registry.example:5000/nginx:1", base, {"gateway": b"#!gateway\n"})
+    sample.model("chat", {"config.json": b"{}\n", "model.safetensors": safetensors(weights)})
+    sample.model("embedding", {"1_Pooling/config.json": b"{}", "empty": b"", "weights.bin": random.Random(2).randbytes(700)})
+    return sample
+
+
+def digest_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _tar(tree: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for name, data in tree.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def _descriptor(blob: Blob) -> dict[str, object]:
+    return {"mediaType": blob.media_type, "digest": str(blob.digest), "size": blob.size}
