@@ -1,7 +1,8 @@
 """The operator's configuration to the files that the services run with.
 
-Rules: everything is checked before anything is written; a file is written beside and renamed, and only when its content changes,
-so that a second run changes nothing; what holds a key is 0600 and belongs to the services' user; only ``.state/`` is written.
+Rules: everything is checked before anything is written; a file is written beside and renamed, and only when its content
+changes, so that a second run changes nothing; what holds a key is 0600 and belongs to the services' user; only ``.state/`` is
+written.
 """
 
 from __future__ import annotations

@@ -99,8 +99,6 @@ def _server(address: str, port: int, pages: List[str]) -> str:
             "    server {",
             f"        listen {address}:{port} default_server;",
             '        set $engine "";',
-            "        # The path as it was sent must be the path as nginx understood it.",
-            "        if ($sent_path != $uri) { return 404; }",
             *pages,
             "        location / { return 404; }",
             refusals(),

@@ -95,7 +95,9 @@ http {
 
 def page(path: str, *lines: str, methods: str = "GET|HEAD", key: bool = False) -> str:
     """One exact path. ``methods`` as in an expression; ``key``: whether a known key is required."""
-    checks = ['if ($key_name = "") { return 401; }'] if key else []
+    # The path as it was sent must be the path as nginx understood it.
+    checks = ["if ($sent_path != $uri) { return 404; }"]
+    checks += ['if ($key_name = "") { return 401; }'] if key else []
     checks.append(f"if ($request_method !~ ^({methods})$) {{ return 405; }}")
     body = "\n".join(f"            {line}" for line in [*checks, *lines])
     return f"        location = {path} {{\n{body}\n        }}"
@@ -106,6 +108,9 @@ def refusals() -> str:
     lines = []
     for status, (shown, kind, message) in REFUSALS.items():
         answer = json.dumps({"error": {"message": message, "type": kind, "param": None, "code": shown}})
-        lines.append(f"        error_page {status} ={shown} @refuse_{status};")
-        lines.append(f"        location @refuse_{status} {{ return {shown} '{answer}\\n'; }}")
+        # A path and not a named location: nginx cannot go to one of those from a request line that it could not read.
+        lines.append(f"        error_page {status} ={shown} /.refuse/{status};")
+        # Its own limit is off, or a request that is too large would be refused once more on the way there.
+        body = f"internal; client_max_body_size 0; return {shown} '{answer}\\n';"
+        lines.append(f"        location = /.refuse/{status} {{ {body} }}")
     return "\n".join(lines)

@@ -7,6 +7,7 @@ alone; that a request without a key is refused is part of the test; every check 
 from __future__ import annotations
 
 import argparse
+import http.client
 import json
 import math
 import sys
@@ -55,7 +56,7 @@ class Client:
 
 
 def run(settings: Settings, client: Client, only: Optional[str] = None, ports: Optional[Dict[str, int]] = None) -> List[Check]:
-    """All checks, in the order of models.json. ``ports``: key -> the gateway's port, and ``router``; default: as in its container."""
+    """All checks, in the order of models.json. ``ports``: key (and ``router``) -> port; default: of the container."""
     ports = ports or {"router": gateway.ROUTER, **gateway.container_ports(settings)}
     checks = []
     for model in settings.models:
@@ -71,7 +72,7 @@ def _timed(name: str, question: Callable[[], str]) -> Check:
     start = time.monotonic()
     try:
         ok, detail = True, question()
-    except (OSError, _Wrong) as error:
+    except (OSError, http.client.HTTPException, _Wrong) as error:
         ok, detail = False, str(error)
     return Check(name, ok, round(time.monotonic() - start, 2), detail)
 
@@ -82,7 +83,7 @@ class _Wrong(Exception):
 
 def _model(client: Client, port: int, model: Model) -> str:
     questions: Dict[str, Tuple[Dict[str, Any], Callable[[Any], str]]] = {
-        "chat": ({"messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 16}, _chat),
+        "chat": ({"messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 16, "temperature": 0}, _chat),
         "embedding": ({"input": DOCUMENTS[0]}, _embedding),
         "rerank": ({"query": "What is the capital of France?", "documents": DOCUMENTS}, _rerank),
     }
@@ -97,7 +98,9 @@ def _model(client: Client, port: int, model: Model) -> str:
 
 
 def _chat(answer: Any) -> str:
-    text = answer["choices"][0]["message"]["content"]
+    message = answer["choices"][0]["message"]
+    # A model that thinks first may spend the few tokens on that alone.
+    text = message["content"] or message.get("reasoning") or message.get("reasoning_content")
     if not isinstance(text, str) or not text:
         raise _Wrong("an empty answer")
     return json.dumps(text[:60])

@@ -1,0 +1,324 @@
+"""The gateway's configuration in a real nginx, in front of stand-in engines."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from offline_kit.runtime import config, gateway, smoke
+from offline_kit.runtime.records import Settings
+from tests.integration.stand_ins import Engine, Names, engine
+
+KEY = "test-key-0123456789.~+/=_"
+GATEWAY, ENGINES, ELSEWHERE = (
+    "127.0.0.1",
+    {"chat": "127.71.0.1", "embedding": "127.71.0.2", "rerank": "127.71.0.3"},
+    "127.71.0.9",
+)
+QUESTION = {"model": "big-chat", "messages": [{"role": "user", "content": "hi"}]}
+
+
+def _settings() -> Settings:
+    fields = {"gpu_memory_utilization": 0.3, "max_model_len": 128, "tensor_parallel_size": 1, "dtype": "auto"}
+    models = {
+        key: {"name": f"big-{key}", "path": key, "type": key, "port": 8001 + number, **fields}
+        for number, key in enumerate(("chat", "embedding", "rerank"))
+    }
+    models["second"] = {"name": "small-chat", "path": "second", "type": "chat", "port": 8004, **fields}
+    return config.load(json.dumps({"models": models}), "", f"VLLM_API_KEY={KEY}")
+
+
+def _free_ports(count: int) -> int:
+    """The first of ``count`` ports in a row that are free on the loopback."""
+    for base in range(21000 + os.getpid() % 500 * 20, 60000, 20):
+        with ExitStack() as stack:
+            try:
+                for port in range(base, base + count):
+                    stack.enter_context(socket.socket()).bind(("", port))
+            except OSError:
+                continue
+            return base
+    raise AssertionError("no free ports")
+
+
+class Gateway:
+    """A running nginx; ``url(path, key)`` is an address on the port of one model, or of the router."""
+
+    def __init__(self, folder: Path, names: Names) -> None:
+        self.settings = _settings()
+        base = _free_ports(8)
+        self.engine_port = base + 7
+        self.where = gateway.Surroundings(names.address, str(folder), str(folder), GATEWAY, base, self.engine_port)
+        self.ports = {"router": base, **gateway.container_ports(self.settings, base)}
+        self.names, self.folder = names, folder
+        (folder / "nginx.conf").write_text(gateway.nginx_conf(self.settings, self.where))
+        (folder / "keys.conf").write_text(gateway.keys_conf([("default", KEY)]))
+        (folder / "models").mkdir()
+        for name, text in gateway.model_lists(self.settings).items():
+            (folder / "models" / name).write_text(text)
+        program = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin")
+        assert program, "these tests need nginx: apt-get install nginx-light"
+        self._command = [program, "-e", "stderr", "-p", str(folder), "-c", str(folder / "nginx.conf"), "-g", "daemon off;"]
+        self._log = (folder / "log").open("w")
+        self._process = subprocess.Popen(self._command, stdout=self._log, stderr=self._log)
+        self._wait()
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline and self._process.poll() is None:
+            with socket.socket() as probe:
+                if probe.connect_ex((GATEWAY, self.ports["router"])) == 0:
+                    return
+            time.sleep(0.05)
+        raise AssertionError((self.folder / "log").read_text())
+
+    def url(self, path: str, port: str = "router") -> str:
+        return f"http://{GATEWAY}:{self.ports[port]}{path}"
+
+    def ask(
+        self, path: str, port: str = "router", *, method: str = "POST", key: str | None = KEY, **more: Any
+    ) -> requests.Response:
+        headers = {**({"Authorization": f"Bearer {key}"} if key else {}), **more.pop("headers", {})}
+        if method == "POST" and "data" not in more:
+            more.setdefault("json", QUESTION)
+        return requests.request(method, self.url(path, port), headers=headers, timeout=20, **more)
+
+    def raw(self, request: str, port: str = "router") -> bytes:
+        """The answer to exactly these bytes, which must make the gateway close the connection."""
+        with socket.create_connection((GATEWAY, self.ports[port]), timeout=10) as connection:
+            connection.sendall(request.encode())
+            return b"".join(iter(lambda: connection.recv(65536), b""))
+
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+    def stop(self) -> None:
+        self._process.send_signal(signal.SIGTERM)
+        self._process.wait(timeout=10)
+        self._log.close()
+
+
+@pytest.fixture
+def names() -> Iterator[Names]:
+    server = Names({f"engine-{key}": address for key, address in ENGINES.items()})
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def front(tmp_path: Path, names: Names) -> Iterator[Gateway]:
+    # nginx started by root gives its workers to another user, who must get to the files.
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    running = Gateway(tmp_path, names)
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def engines(front: Gateway) -> Iterator[dict[str, Engine]]:
+    with ExitStack() as stack:
+        yield {key: stack.enter_context(engine(address, front.engine_port, key)) for key, address in ENGINES.items()}
+
+
+def _nothing_asked(engines: dict[str, Engine]) -> bool:
+    return not any(server.asked for server in engines.values())
+
+
+def test_each_path_reaches_the_engine_of_its_type(front: Gateway, engines: dict[str, Engine]) -> None:
+    for path, key in (
+        ("/v1/chat/completions", "chat"),
+        ("/v1/completions", "chat"),
+        ("/v1/embeddings", "embedding"),
+        ("/v1/rerank", "rerank"),
+        ("/rerank", "rerank"),
+    ):
+        assert front.ask(path).status_code == 200
+        assert engines[key].asked[-1].path == path
+        assert front.ask(path, key).status_code == 200
+
+
+def test_an_engine_sees_the_question_but_not_the_key(front: Gateway, engines: dict[str, Engine]) -> None:
+    answer = front.ask("/v1/chat/completions", headers={"X-Request-ID": "mine-1", "Cookie": "a=b", "X-Api-Key": "x"})
+    asked = engines["chat"].asked[-1]
+    assert json.loads(asked.body) == QUESTION
+    assert {name.lower() for name in asked.headers} == {"host", "content-type", "content-length", "accept", "x-request-id"}
+    assert asked.headers["X-Request-Id"] == answer.headers["X-Request-ID"] == "mine-1"
+    assert "Server" in answer.headers and answer.headers["Server"] == "nginx"
+
+
+@pytest.mark.parametrize("key", [None, "", "wrong", KEY.upper(), KEY + "x", KEY[:-1], f"{KEY} {KEY}"])
+def test_without_the_right_key_nothing_is_answered(front: Gateway, engines: dict[str, Engine], key: str | None) -> None:
+    for path, port in (("/v1/chat/completions", "router"), ("/v1/rerank", "rerank"), ("/rerank", "router")):
+        answer = front.ask(path, port, key=key)
+        assert answer.status_code == 401
+        assert answer.json()["error"]["code"] == 401
+        assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+    assert front.ask("/v1/models", method="GET", key=key).status_code == 401
+    assert _nothing_asked(engines)
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/score", "/tokenize", "/metrics", "/invocations", "/v1", "/v1/", "/docs", "/pooling", "/v1/models/x"]
+)
+def test_other_paths_are_unknown(front: Gateway, engines: dict[str, Engine], path: str) -> None:
+    for port in front.ports:
+        for method in ("GET", "POST"):
+            answer = front.ask(path, port, method=method)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (404, 404)
+    assert front.ask("/v1/embeddings", "chat").status_code == 404
+    assert _nothing_asked(engines)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "//v1/chat/completions",
+        "/v1//chat/completions",
+        "/v1/%63hat/completions",
+        "/v1/chat/completions/",
+        "/v1/chat/completions/../../../metrics",
+        "/v1/chat/completions/%2e%2e/%2e%2e/%2e%2e/metrics",
+        "/x/../v1/chat/completions",
+        "/v1/chat/completions%00",
+        "/v1/chat/completions%0d%0aX:y",
+        "/v1/chat/completions#/metrics",
+        "http://engine-chat/metrics",
+        "http://engine-chat:8000/../metrics",
+        "/V1/chat/completions",
+        "/v1/chat/completions;x=1",
+    ],
+)
+def test_tricks_with_the_path_reach_nothing(front: Gateway, engines: dict[str, Engine], path: str) -> None:
+    body = json.dumps(QUESTION)
+    head = f"Host: x\r\nAuthorization: Bearer {KEY}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    answer = front.raw(f"POST {path} HTTP/1.1\r\n{head}Connection: close\r\n\r\n{body}")
+    assert answer.split(b" ")[1] in (b"404", b"400"), answer
+    assert json.loads(answer.split(b"\r\n\r\n", 1)[1])["error"]
+    assert _nothing_asked(engines)
+
+
+def test_a_query_string_and_an_absolute_address_change_nothing(front: Gateway, engines: dict[str, Engine]) -> None:
+    assert front.ask("/v1/chat/completions?x=/../metrics").status_code == 200
+    body = json.dumps(QUESTION)
+    head = f"Host: x\r\nAuthorization: Bearer {KEY}\r\nContent-Length: {len(body)}\r\nConnection: close"
+    assert b" 200 " in front.raw(f"POST http://evil/v1/chat/completions HTTP/1.1\r\n{head}\r\n\r\n{body}")[:20]
+    assert [asked.path for asked in engines["chat"].asked] == ["/v1/chat/completions"] * 2
+
+
+def test_smuggled_and_broken_requests_are_refused(front: Gateway, engines: dict[str, Engine]) -> None:
+    both = f"Host: x\r\nAuthorization: Bearer {KEY}\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    inner = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
+    assert b" 400 " in front.raw(f"POST /v1/chat/completions HTTP/1.1\r\n{both}{inner}")[:20]
+    spaced = f"Host: x\r\nAuthorization : Bearer {KEY}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    assert front.raw(f"POST /v1/chat/completions HTTP/1.1\r\n{spaced}").split(b" ")[1] in (b"400", b"401")
+    assert b'"code": 400' in front.raw("GARBAGE\r\n\r\n")
+    assert front.ask("/health", method="GET", headers={"X-Long": "x" * 40000}).status_code == 400
+    assert not [asked for server in engines.values() for asked in server.asked if asked.path == "/metrics"]
+
+
+def test_methods_are_limited(front: Gateway, engines: dict[str, Engine]) -> None:
+    for method in ("GET", "PUT", "DELETE", "PATCH", "OPTIONS"):
+        answer = front.ask("/v1/chat/completions", method=method)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (405, 405)
+    assert front.ask("/v1/models").status_code == 405
+    assert front.ask("/health").status_code == 405
+    assert _nothing_asked(engines)
+
+
+def test_health_needs_no_key(front: Gateway, engines: dict[str, Engine]) -> None:
+    assert front.ask("/health", method="GET", key=None).json() == {"status": "ok"}
+    assert front.ask("/health", "chat", method="GET", key=None).status_code == 200
+    assert front.ask("/health", "chat", method="HEAD", key=None).status_code == 200
+    assert front.ask("/health", "second", method="GET", key=None).status_code == 503
+    assert [asked.path for asked in engines["chat"].asked] == ["/health"] * 2
+
+
+def test_models_are_listed(front: Gateway) -> None:
+    every = front.ask("/v1/models", method="GET").json()
+    assert every["object"] == "list"
+    assert [entry["id"] for entry in every["data"]] == ["big-chat", "big-embedding", "big-rerank", "small-chat"]
+    assert every["data"][0]["max_model_len"] == 128
+    assert [entry["id"] for entry in front.ask("/v1/models", "rerank", method="GET").json()["data"]] == ["big-rerank"]
+
+
+def test_an_answer_streams_as_it_is_made(front: Gateway, engines: dict[str, Engine]) -> None:
+    start = time.monotonic()
+    arrived = []
+    with front.ask("/v1/chat/completions", json={**QUESTION, "stream": True}, stream=True) as answer:
+        for line in answer.iter_lines(chunk_size=1):
+            if line:
+                arrived.append((line, time.monotonic() - start))
+    assert [line for line, _ in arrived] == [b"data: 0", b"data: 1", b"data: 2", b"data: 3"]
+    assert arrived[0][1] < 0.3 and arrived[3][1] - arrived[0][1] > 0.6
+
+
+def test_an_engines_own_error_comes_through(front: Gateway, engines: dict[str, Engine]) -> None:
+    answer = front.ask("/v1/chat/completions", json={"model": "unknown"})
+    assert answer.status_code == 404
+    assert "does not exist" in answer.json()["error"]["message"]
+
+
+def test_an_engine_that_is_down_is_said_to_be(front: Gateway, names: Names) -> None:
+    for name in ("refuses connections", "has no address"):
+        answer = front.ask("/v1/chat/completions")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, 503), name
+        assert answer.json()["error"]["type"] == "service_unavailable"
+        assert answer.headers["Retry-After"] == "5"
+        names.table.clear()
+        time.sleep(5.5)  # the time that an address is remembered
+
+
+def test_an_engine_that_moved_is_found_again(front: Gateway, names: Names) -> None:
+    with engine(ENGINES["chat"], front.engine_port, "first"):
+        assert front.ask("/v1/chat/completions").json()["engine"] == "first"
+    names.table["engine-chat"] = ELSEWHERE
+    with engine(ELSEWHERE, front.engine_port, "second"):
+        deadline = time.monotonic() + 10
+        while (answer := front.ask("/v1/chat/completions")).status_code == 503 and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert answer.json()["engine"] == "second"
+
+
+def test_large_requests(front: Gateway, engines: dict[str, Engine]) -> None:
+    fits = {**QUESTION, "padding": "x" * (20 << 20)}
+    assert front.ask("/v1/chat/completions", json=fits).status_code == 200
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nContent-Length: {65 << 20}\r\n\r\n"
+    answer = front.raw(head)
+    assert b" 413 " in answer[:20] and json.loads(answer.split(b"\r\n\r\n", 1)[1])["error"]["code"] == 413
+
+
+def test_the_log_is_json_and_has_no_key(front: Gateway, engines: dict[str, Engine]) -> None:
+    front.ask("/v1/chat/completions", headers={"X-Request-ID": "find-me"})
+    front.ask("/nothing")
+    time.sleep(0.2)
+    lines = [json.loads(line) for line in front.log().splitlines() if line.startswith("{")]
+    found = next(line for line in lines if line["request_id"] == "find-me")
+    assert (found["status"], found["key"], found["engine"]) == (200, "default", f"engine-chat:{front.engine_port}")
+    assert KEY not in front.log()
+    assert "uninitialized" not in front.log()
+
+
+def test_the_smoke_test_passes_and_tells_what_fails(front: Gateway, engines: dict[str, Engine]) -> None:
+    checks = smoke.run(front.settings, smoke.Client(f"http://{GATEWAY}", KEY, 10), ports=front.ports)
+    assert [(check.name, check.ok) for check in checks] == [
+        ("engine-chat", True),
+        ("engine-embedding", True),
+        ("engine-rerank", True),
+        ("engine-second", False),
+        ("gateway", True),
+        ("without a key", True),
+    ]
+    assert "503" in checks[3].detail
