@@ -14,15 +14,25 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
 from tests.testbed import images, models
+from tests.testbed.cache import REPOSITORY
 from tests.testbed.dockerd import Dockerd
 from tests.testbed.faults import Fault
 from tests.testbed.fixtures import Testbed
 from tests.testbed.hub import Hub
 from tests.testbed.process import TestbedError, run
-from tests.testbed.registry import Registry
+from tests.testbed.registry import Registry, clone
 
 CHAT = "offline-kit/tiny-chat"
 COMMON = ["--enforce-eager", "--max-num-seqs", "4", "--kv-cache-memory-bytes", "32M"]
+NGINX = """
+pid /tmp/nginx.pid;
+events {}
+http {
+  client_body_temp_path /tmp/body; proxy_temp_path /tmp/proxy; fastcgi_temp_path /tmp/f; uwsgi_temp_path /tmp/u;
+  scgi_temp_path /tmp/s;
+  server { listen 8000; location / { return 200 "fine"; } }
+}
+"""
 
 
 @pytest.fixture
@@ -35,6 +45,35 @@ def test_dockerd_pulls_from_the_registry_and_runs_a_container(dockerd: Dockerd, 
     image = f"{registry.host}/{images.TINY}"
     dockerd.docker("pull", image)
     assert dockerd.docker("run", "--rm", "--network", "none", image, "echo", "it runs") == "it runs"
+
+
+def test_the_gateway_runs_as_nobody_on_a_read_only_root(airgap: Dockerd, testbed: Testbed, tmp_path: Path) -> None:
+    with Registry(clone(testbed.storage, tmp_path / "s"), tmp_path / "r", prefix=airgap.nsenter) as registry:
+        airgap.docker("pull", "--quiet", f"{registry.host}/{images.GATEWAY}")
+    (tmp_path / "nginx.conf").write_text(NGINX)
+    strict = ("--user", "10001", "--read-only", "--cap-drop", "ALL", "--tmpfs", "/tmp", "--publish", "127.0.0.1:8000:8000")
+    mount = ("--volume", f"{tmp_path / 'nginx.conf'}:/etc/nginx/nginx.conf:ro")
+    airgap.docker("run", "--detach", "--name", "gw", *strict, *mount, f"{registry.host}/{images.GATEWAY}")
+    try:
+        asked = airgap.run(
+            ["curl", "-sS", "--retry", "20", "--retry-connrefused", "--retry-delay", "1", "http://127.0.0.1:8000/"]
+        )
+        assert asked.stdout == "fine", asked.stderr + airgap.docker("logs", "gw")
+    finally:
+        airgap.docker("rm", "--force", "gw")
+
+
+def test_the_cuda_dockerfile_only_labels_and_configures(dockerd: Dockerd, registry: Registry) -> None:
+    base = f"{registry.host}/{images.TINY}"
+    dockerd.docker("pull", "--quiet", base)
+    options = ("--network", "host", "--build-arg", f"BASE={base}", "--file", str(REPOSITORY / "Dockerfile"))
+    dockerd.docker("build", "--tag", "engine:cuda", *options, str(REPOSITORY))
+    made = json.loads(dockerd.docker("inspect", "engine:cuda"))[0]["Config"]
+    assert made["Labels"]["io.offline-kit.accelerator"] == "cuda"
+    assert "HF_HUB_OFFLINE=1" in made["Env"]
+    assert made["Entrypoint"] == ["vllm", "serve"]
+    with pytest.raises(TestbedError, match="must be cuda or cpu"):
+        dockerd.docker("build", *options, "--build-arg", "ACCELERATOR=tpu", str(REPOSITORY))
 
 
 def test_a_pushed_image_comes_back_with_its_digest(dockerd: Dockerd, registry: Registry) -> None:

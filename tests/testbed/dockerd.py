@@ -72,6 +72,18 @@ class Dockerd:
             [*self.nsenter, "docker", *arguments], env={**self.env, "DOCKER_BUILDKIT": "0"}, stdin=stdin, cwd=cwd
         ).strip()
 
+    def run(
+        self, argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None, timeout: float = 600
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs any program as if on this engine's host: its network namespace and `env`; whatever it exits with.
+
+        stdout and stderr come back as text; `timeout` is in seconds, after which subprocess.TimeoutExpired is raised.
+        """
+        command, around = [*self.nsenter, *argv], {**os.environ, **self.env, **(env or {})}
+        return subprocess.run(
+            command, cwd=cwd, env=around, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False
+        )
+
     def start(self) -> None:
         """Starts the daemon and returns when it answers. Raises TestbedError when it is missing or does not within 60 s."""
         dockerd = shutil.which("dockerd", path=self._search)

@@ -24,6 +24,7 @@ missing_packages() {
         done
         # the dynamic one has the same path, but names its loader at the very start of the file
         { [[ -x /bin/busybox ]] && ! head -c 1024 /bin/busybox | grep -q ld-linux; } || printf 'busybox-static\n'
+        [[ -r /usr/share/keyrings/debian-archive-keyring.gpg ]] || printf 'debian-archive-keyring\n'
         python3 -c 'import ensurepip' 2>/dev/null || printf 'python3-venv\n'
         python3 -c 'import pip' 2>/dev/null || printf 'python3-pip\n'
     } | sort -u
