@@ -1,0 +1,138 @@
+#!/usr/bin/env bash
+# Turns an unpacked kit into running services: checks, loads, configures, starts, asks. Run it again at any time.
+HERE=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")
+# Damaged scripts cannot judge themselves: their sums are checked before any line of theirs is read.
+if ! (cd -- "$HERE" && LC_ALL=C grep -E '^[0-9a-f]{64}  (install\.sh|scripts/.*)$' SHA256SUMS | sha256sum --check --strict --quiet) >&2; then
+    printf 'error: the kit is damaged: its own scripts are not as SHA256SUMS says; nothing was started\n' >&2
+    printf '  unpack the bundle again: tar -xzf NAME-VERSION.tar.gz\n' >&2
+    exit 20
+fi
+LIB="$HERE/scripts/lib"
+# shellcheck source-path=SCRIPTDIR source=lib/common.sh
+. "$LIB/common.sh"
+# shellcheck source-path=SCRIPTDIR source=lib/sums.sh
+. "$LIB/sums.sh"
+# shellcheck source-path=SCRIPTDIR source=lib/images.sh
+. "$LIB/images.sh"
+# shellcheck source-path=SCRIPTDIR source=lib/checks.sh
+. "$LIB/checks.sh"
+# shellcheck source-path=SCRIPTDIR source=lib/settings.sh
+. "$LIB/settings.sh"
+# shellcheck source-path=SCRIPTDIR source=lib/services.sh
+. "$LIB/services.sh"
+# shellcheck source-path=SCRIPTDIR source=lib/status.sh
+. "$LIB/status.sh"
+# shellcheck source-path=SCRIPTDIR source=lib/receipt.sh
+. "$LIB/receipt.sh"
+
+ASK=yes START=yes SMOKE='' BEGAN='' BEFORE=''
+
+help() {
+    cat <<HELP
+Usage: $0 [--dry-run] [--yes] [--device nvidia|cpu] [--no-start] [--env-file FILE]
+
+Installs this kit here, where it was unpacked: checks every file, looks for reasons to fail, loads the images, writes .env (settings and a
+new API key; one that is there stays), applies the configuration, starts the services, waits until they are healthy, asks each
+one question, and writes .state/receipt.json. Run again, it changes only what is not yet as it should be.
+
+  --dry-run            check files and host, say what would be done, change nothing
+  --yes                do not ask before the first change
+  --device nvidia|cpu  run on this accelerator, whatever the kit was made for; kept in .env
+  --no-start           load and configure, start nothing
+  --env-file FILE      settings for a new .env, before those of .env.example
+  --help               this text
+
+Exit codes: 0 installed, healthy; 2 wrong usage; 3 configuration wrong; 4 a reason to fail was found; 5 an image was not loaded; 6 a service
+did not get healthy; 7 a wrong answer in the smoke test; 20 the kit is damaged; 130 interrupted.
+HELP
+}
+
+options() {
+    split_options "$@"
+    set -- ${WORDS[@]+"${WORDS[@]}"}
+    while (($# > 0)); do
+        case "$1" in
+            --dry-run) DRY_RUN=yes ;;
+            --yes | -y) ASK='' ;;
+            --device) device_argument "$@" && shift ;;
+            --no-start) START='' ;;
+            --env-file) env_file_argument "$@" && shift ;;
+            --help | -h) help && exit 0 ;;
+            *) usage_error "unknown option '$1'" ;;
+        esac
+        shift
+    done
+}
+
+check_files() {
+    step 'Files'
+    sums_check remember
+}
+
+check_host() {
+    step 'Host'
+    checks_run
+    checks_table >&2
+    if checks_failed; then die "$EXIT_PREFLIGHT" "$REPLY reason(s) to fail, each with its remedy above; nothing was changed"; fi
+    container_ids
+    BEFORE=$REPLY
+}
+
+ask() {
+    local answer
+    [[ -n "$ASK" && -z "$DRY_RUN" && -t 0 && -t 2 && ! -e "$STATE/installed" ]] || return 0
+    printf 'Install %s %s in %s? [Y/n] ' "${KIT_FACT[KIT_NAME]}" "${KIT_FACT[KIT_VERSION]:-}" "$KIT" >&2
+    read -r answer || answer=n
+    [[ -z "$answer" || "$answer" == [Yy]* ]] || die "$EXIT_INTERRUPTED" 'not installed, as you wished'
+}
+
+load() {
+    step 'Images'
+    images_load
+}
+
+configure() {
+    step 'Settings'
+    if [[ -n "$ENV_SOURCE" ]]; then env_check "$ENV_SOURCE"; fi
+    env_write
+    config_originals
+    service_apply
+}
+
+start() {
+    [[ -n "$START" ]] || return 0
+    step 'Services'
+    service_start
+}
+
+smoke() {
+    local status=0
+    [[ -n "$START" ]] || return 0
+    step 'Smoke test'
+    if [[ -n "$DRY_RUN" ]]; then say 'would ask each service one question' && return 0; fi
+    SMOKE=$(service_smoke --json) || status=$?
+    smoke_lines
+    ((status == 0)) || die "$EXIT_SMOKE" 'the smoke test failed: see above' 'scripts/deploy.sh logs shows what the services say'
+}
+
+record() {
+    [[ -z "$DRY_RUN" ]] || return 0
+    if [[ -n "$START" ]]; then status_read; fi
+    receipt_changes
+    receipt_text | write_file "$STATE/receipt.json" 600
+    [[ -e "$STATE/installed" ]] || printf '%s\n' "${KIT_FACT[KIT_VERSION]:-}" | write_file "$STATE/installed" 644
+}
+
+options "$@"
+open_kit "${BASH_SOURCE[0]}"
+lock_kit
+now && BEGAN=$REPLY
+check_files
+check_host
+ask
+load
+configure
+start
+smoke
+record
+summary

@@ -1,0 +1,270 @@
+# shellcheck shell=bash
+# What all scripts of a kit share: messages, the runner, reading settings, the lock, the end.
+#
+# Rules: (1) talk on stderr, data on stdout; (2) files of settings are read line by line, never executed; (3) whatever
+# changes the host goes through `run`, which --dry-run swaps; (4) a function that answers with text sets REPLY, so that
+# no subshell hides its failure; (5) nothing newer than bash 4.2.
+
+readonly EXIT_USAGE=2 EXIT_CONFIG=3 EXIT_PREFLIGHT=4 EXIT_LOAD=5 EXIT_START=6 EXIT_SMOKE=7 EXIT_DAMAGED=20 EXIT_INTERRUPTED=130
+export EXIT_USAGE EXIT_CONFIG EXIT_PREFLIGHT EXIT_LOAD EXIT_START EXIT_SMOKE EXIT_DAMAGED EXIT_INTERRUPTED
+
+KIT='' STATE='' DRY_RUN='' REPLY='' CHILD='' WORK='' ENV_SOURCE='' LOCK_FOLDER='' AT_EXIT=''
+DEVICE=''
+KEYS=() WORDS=()
+PROGRESS='' BOLD='' RED='' GREEN='' YELLOW='' PLAIN=''
+declare -A KIT_FACT=()
+
+# ---- messages
+
+colours() { # when stderr is a terminal that wants them
+    [[ -t 2 ]] || return 0
+    PROGRESS=yes
+    [[ -z "${NO_COLOR:-}" && "${TERM:-dumb}" != dumb ]] || return 0
+    BOLD=$'\e[1m' RED=$'\e[31m' GREEN=$'\e[32m' YELLOW=$'\e[33m' PLAIN=$'\e[0m'
+}
+
+say() { printf '%s\n' "$*" >&2; }
+step() { printf '%s==>%s %s\n' "$BOLD$GREEN" "$PLAIN" "$*" >&2; }
+warn() { printf '%swarning:%s %s\n' "$YELLOW" "$PLAIN" "$*" >&2; }
+
+die() { # die CODE MESSAGE [REMEDY]
+    printf '%serror:%s %s\n' "$RED" "$PLAIN" "$2" >&2
+    [[ -z "${3:-}" ]] || printf '  %s\n' "$3" >&2
+    exit "$1"
+}
+
+progress() { # one line that the next one overwrites; on terminals only
+    [[ -n "$PROGRESS" ]] || return 0
+    printf '\r\e[K%s' "$*" >&2
+}
+
+usage_error() { die "$EXIT_USAGE" "$1" "try '$0 --help'"; }
+
+human() { # human BYTES -> REPLY, such as 1.5 GiB
+    local value=$1 unit
+    for unit in B KiB MiB GiB; do
+        ((value >= 10240)) && [[ "$unit" != GiB ]] || break
+        value=$((value / 1024))
+    done
+    REPLY="$value $unit"
+}
+
+now() { # -> REPLY, UTC
+    REPLY=$(TZ=UTC0 date '+%Y-%m-%dT%H:%M:%SZ')
+}
+
+# ---- the command line
+
+split_options() { # --name=value becomes two words -> WORDS
+    local word
+    WORDS=()
+    for word in "$@"; do
+        if [[ "$word" == --[a-z]*=* ]]; then WORDS+=("${word%%=*}" "${word#*=}"); else WORDS+=("$word"); fi
+    done
+}
+
+argument() { # argument OPTION [VALUE...] -> REPLY: its value, or a usage error
+    (($# > 1)) || usage_error "$1 needs a value"
+    REPLY=$2
+}
+
+device_argument() { # the same for --device -> DEVICE
+    argument "$@"
+    [[ "$REPLY" == nvidia || "$REPLY" == cpu ]] || usage_error "--device can be nvidia or cpu, not '$REPLY'"
+    DEVICE=$REPLY
+}
+
+env_file_argument() { # the same for --env-file -> ENV_SOURCE
+    argument "$@"
+    [[ -f "$REPLY" && -r "$REPLY" ]] || usage_error "--env-file: '$REPLY' is not a file that can be read"
+    ENV_SOURCE=$REPLY
+}
+
+# ---- programs
+
+need() { # the named programs, or the end
+    local program missing=''
+    for program in "$@"; do
+        type -P "$program" >/dev/null || missing+=" $program"
+    done
+    [[ -z "$missing" ]] || die "$EXIT_PREFLIGHT" "not found on this host:$missing" "install it from the distribution's own packages"
+}
+
+run() { # a change of the host; under --dry-run only told
+    if [[ -n "$DRY_RUN" ]]; then
+        printf 'would run:' >&2
+        printf ' %q' "$@" >&2
+        printf '\n' >&2
+        return 0
+    fi
+    "$@"
+}
+
+attend() { # attend TICK COMMAND...: a long command, ended by a signal at once with all that it started; TICK shows progress
+    local status=0 tick=$1
+    set -m
+    "${@:2}" &
+    CHILD=$!
+    set +m
+    while [[ -n "$PROGRESS" ]] && kill -0 "$CHILD" 2>/dev/null; do
+        "$tick"
+        sleep 0.3
+    done
+    [[ -z "$PROGRESS" ]] || progress ''
+    wait "$CHILD" || status=$?
+    CHILD=''
+    return "$status"
+}
+
+at_most() { # at_most SECONDS COMMAND...: a daemon that hangs must not hang us
+    if type -P timeout >/dev/null; then timeout "$@"; else "${@:2}"; fi
+}
+
+# ---- settings
+
+value_of() { # value_of FILE KEY [DEFAULT] -> REPLY; the last KEY=value of FILE. Status 1 when absent.
+    local file=$1 key=$2 line value found=1
+    local quoted="^[\"'](.*)[\"']\$"
+    REPLY=${3:-}
+    [[ -r "$file" ]] || return 1
+    while IFS= read -r line || [[ -n "$line" ]]; do
+        line=${line%$'\r'}
+        line=${line#"${line%%[![:space:]]*}"}
+        line=${line#export }
+        [[ "$line" == "$key="* ]] || continue
+        value=${line#*=}
+        if [[ "$value" =~ $quoted ]]; then
+            value=${BASH_REMATCH[1]}
+        else
+            value=${value%%[[:space:]]#*}
+            value=${value%"${value##*[![:space:]]}"}
+        fi
+        REPLY=$value
+        found=0
+    done <"$file"
+    return "$found"
+}
+
+setting() { # setting KEY [DEFAULT] -> REPLY: the operator's .env, or what is about to become it
+    if [[ -f "$KIT/.env" ]] && value_of "$KIT/.env" "$1"; then return 0; fi
+    if [[ -n "$ENV_SOURCE" ]] && value_of "$ENV_SOURCE" "$1"; then return 0; fi
+    value_of "$KIT/.env.example" "$1" "${2:-}" || true
+}
+
+fact() { # fact KEY [DEFAULT] -> REPLY: what the kit says of itself
+    REPLY=${KIT_FACT[$1]-${2:-}}
+}
+
+open_kit() { # open_kit SCRIPT: finds the kit around this script and reads deploy/kit.env
+    local self line
+    self=$(readlink -f -- "$1") || die 1 "cannot resolve $1"
+    KIT=$(dirname -- "$self")
+    [[ -e "$KIT/deploy/kit.env" ]] || KIT=$(dirname -- "$KIT")
+    STATE="$KIT/.state"
+    [[ -r "$KIT/deploy/kit.env" ]] ||
+        die "$EXIT_DAMAGED" "no deploy/kit.env beside $self: this is not an unpacked kit" "unpack the bundle again: tar -xzf NAME-VERSION.tar.gz"
+    while IFS= read -r line || [[ -n "$line" ]]; do
+        [[ "$line" =~ ^(KIT_[A-Za-z0-9_]+)=(.*)$ ]] || continue
+        KIT_FACT[${BASH_REMATCH[1]}]=${BASH_REMATCH[2]}
+    done <"$KIT/deploy/kit.env"
+    fact KIT_FORMAT
+    [[ "$REPLY" == 1 ]] || die "$EXIT_DAMAGED" "deploy/kit.env: format '$REPLY' is not one that these scripts know (1)"
+    fact KIT_NAME
+    [[ "$REPLY" =~ ^[a-z0-9][a-z0-9_.-]*$ ]] || die "$EXIT_DAMAGED" "deploy/kit.env: '$REPLY' is no name of a kit"
+}
+
+device() { # -> REPLY: nvidia or cpu, from the command line, .env or the kit
+    REPLY=$DEVICE
+    if [[ -z "$REPLY" ]]; then
+        setting OFFLINE_KIT_DEVICE
+        [[ -n "$REPLY" ]] || fact KIT_ACCELERATOR nvidia
+    fi
+    [[ "$REPLY" == nvidia || "$REPLY" == cpu ]] || die "$EXIT_CONFIG" "OFFLINE_KIT_DEVICE is '$REPLY'; it can be nvidia or cpu"
+}
+
+images() { # -> KEYS: the kit's images in load order
+    fact KIT_IMAGES
+    IFS=, read -r -a KEYS <<<"$REPLY"
+    ((${#KEYS[@]} > 0)) || die "$EXIT_DAMAGED" "deploy/kit.env names no image (KIT_IMAGES)"
+}
+
+image_tag() { # image_tag KEY -> REPLY: the kit's own tag
+    local name=${1//[.-]/_}
+    fact "KIT_IMAGE_$name"
+    [[ -n "$REPLY" ]] || die "$EXIT_DAMAGED" "deploy/kit.env has no KIT_IMAGE_$name"
+}
+
+# ---- JSON, written
+
+json() { # json TEXT -> REPLY: TEXT as a JSON string
+    local text=$1 out='' character code index
+    text=${text//\\/\\\\}
+    text=${text//\"/\\\"}
+    text=${text//$'\n'/\\n}
+    text=${text//$'\t'/\\t}
+    text=${text//$'\r'/\\r}
+    if [[ "$text" == *[[:cntrl:]]* ]]; then
+        for ((index = 0; index < ${#text}; index++)); do
+            character=${text:index:1}
+            if [[ "$character" == [[:cntrl:]] ]]; then
+                printf -v code '%d' "'$character"
+                printf -v character '\\u%04x' "$code"
+            fi
+            out+=$character
+        done
+        text=$out
+    fi
+    REPLY="\"$text\""
+}
+
+write_file() { # write_file PATH MODE: stdin to PATH, beside it first, then renamed
+    local partial="$1.partial.$$"
+    (umask 077 && cat >"$partial") && chmod "$2" "$partial" && mv -f "$partial" "$1"
+}
+
+# ---- two runs at once, and the end
+
+lock_kit() { # one script at a time may change a kit
+    [[ -z "$DRY_RUN" ]] || return 0
+    mkdir -p "$STATE" 2>/dev/null || die 1 "cannot write in $KIT" "run as the user who owns that folder, or as root"
+    if type -P flock >/dev/null; then
+        exec 9>"$STATE/lock"
+        flock -n 9 || die 1 "another script is at work on this kit" "wait until it is done (lock: $STATE/lock)"
+        return 0
+    fi
+    local owner=''
+    if ! mkdir "$STATE/lock.d" 2>/dev/null; then
+        [[ ! -r "$STATE/lock.d/pid" ]] || owner=$(<"$STATE/lock.d/pid")
+        if [[ -z "$owner" ]] || kill -0 "$owner" 2>/dev/null; then
+            die 1 "another script is at work on this kit (pid ${owner:-unknown})" "if none is: rm -r '$STATE/lock.d'"
+        fi
+    fi
+    printf '%s\n' "$$" >"$STATE/lock.d/pid"
+    LOCK_FOLDER="$STATE/lock.d"
+}
+
+work_folder() { # a folder for this run's own files, removed at its end
+    [[ -z "$WORK" ]] || return 0
+    WORK=$(mktemp -d "${TMPDIR:-/tmp}/offline-kit.XXXXXXXX") || die 1 "cannot make a folder in ${TMPDIR:-/tmp}"
+}
+
+at_exit() {
+    local status=$?
+    trap '' INT TERM
+    [[ -z "$CHILD" ]] || kill -TERM -- "-$CHILD" 2>/dev/null || true
+    [[ -z "$AT_EXIT" ]] || "$AT_EXIT" || true
+    [[ -z "$WORK" ]] || rm -rf -- "$WORK"
+    [[ -z "$LOCK_FOLDER" ]] || rm -rf -- "$LOCK_FOLDER"
+    return "$status"
+}
+
+interrupted() {
+    printf '\n' >&2
+    die "$EXIT_INTERRUPTED" 'interrupted' 'run the same command again: it goes on from what is done'
+}
+
+set -euo pipefail
+export LC_ALL=C # one order of sorting, one language of what other programs print
+trap at_exit EXIT
+trap interrupted INT TERM HUP
+colours

@@ -1,0 +1,104 @@
+# shellcheck shell=bash
+# The end of an installation: what was checked with which result, as a file for those who must file it and as a summary.
+#
+# Rules: (1) only what was seen in this run is written down; (2) valid JSON, every text escaped; (3) no secret in either.
+
+CHANGES=()
+
+receipt_changes() { # -> CHANGES: what this run changed, in words
+    local key line after
+    for key in ${IMAGES_LOADED[@]+"${IMAGES_LOADED[@]}"}; do CHANGES+=("image $key loaded"); done
+    for key in ${ENV_ADDED[@]+"${ENV_ADDED[@]}"}; do CHANGES+=("setting $key written"); done
+    while IFS= read -r line; do [[ -z "$line" ]] || CHANGES+=("$line"); done <<<"$APPLIED"
+    container_ids
+    after=$REPLY
+    [[ "$after" == "$BEFORE" ]] || CHANGES+=('services started')
+}
+
+smoke_lines() { # the checks of $SMOKE, one a line, for people
+    local line
+    while IFS= read -r line; do say "    $line"; done < <(
+        sed 's/}, *{/}\n{/g' <<<"$SMOKE" |
+            sed -n 's/.*"name": *"\([^"]*\)", *"ok": *\(true\|false\), *"seconds": *\([0-9.]*\), *"detail": *"\(.*\)".*/\2 \1 (\3 s): \4/p' |
+            sed 's/^true/ok  /; s/^false/FAIL/'
+    )
+}
+
+json_list() { # json_list TEXT... -> REPLY: a JSON array of strings
+    local text out='' separator=''
+    for text in "$@"; do
+        json "$text"
+        out+="$separator$REPLY"
+        separator=', '
+    done
+    REPLY="[$out]"
+}
+
+pair() { # pair KEY TEXT: one member of an object, with a comma
+    json "$2"
+    printf '  "%s": %s,\n' "$1" "$REPLY"
+}
+
+receipt_images() { # -> REPLY: a JSON array
+    local key how out='' separator=''
+    images
+    for key in "${KEYS[@]}"; do
+        image_expect "$key"
+        how='already there'
+        [[ " ${IMAGES_LOADED[*]-} " != *" $key "* ]] || how=loaded
+        json "$key" && out+="$separator{\"image\": $REPLY"
+        json "${EXPECT[NAME]}" && out+=", \"name\": $REPLY"
+        json "${EXPECT[TAG]}" && out+=", \"tag\": $REPLY"
+        json "${EXPECT[CONFIG]}" && out+=", \"config\": $REPLY"
+        json "${EXPECT[MANIFEST]}" && out+=", \"manifest\": $REPLY"
+        json "$how" && out+=", \"result\": $REPLY}"
+        separator=', '
+    done
+    REPLY="[$out]"
+}
+
+receipt_text() { # on stdout
+    printf '{\n  "receipt": 1,\n'
+    pair kit "${KIT_FACT[KIT_NAME]}"
+    pair version "${KIT_FACT[KIT_VERSION]:-}"
+    pair folder "$KIT"
+    pair host "$(uname -n)"
+    pair kernel "$(uname -r)"
+    pair started "$BEGAN"
+    now && pair finished "$REPLY"
+    pair docker "$DOCKER_VERSION"
+    pair compose "$COMPOSE_VERSION"
+    device && pair device "$REPLY"
+    json_list ${SUMS_NOTES[@]+"${SUMS_NOTES[@]}"}
+    printf '  "files": {"result": "ok", "count": %d, "read": %d, "proven_earlier": %d, "bytes_read": %d, "seconds": %d, "sha256sums": "%s", "notes": %s},\n' \
+        "$SUMS_FILES" "$SUMS_READ" "$((SUMS_FILES - SUMS_READ))" "$SUMS_BYTES" "$SUMS_SECONDS" "$SUMS_DIGEST" "$REPLY"
+    checks_json && printf '  "host_checks": %s,\n' "$REPLY"
+    receipt_images && printf '  "images": %s,\n' "$REPLY"
+    status_rows && printf '  "services": %s,\n' "$REPLY"
+    printf '  "smoke": %s,\n' "${SMOKE:-null}"
+    json_list ${CHANGES[@]+"${CHANGES[@]}"}
+    printf '  "changed": %s\n}\n' "$REPLY"
+}
+
+summary() { # on stdout: the last thing that an operator reads
+    local port service host
+    if [[ -n "$DRY_RUN" ]]; then
+        say 'dry run: nothing was changed'
+        return 0
+    fi
+    host=$(uname -n)
+    printf '\n%s%s %s is installed%s\n' "$BOLD" "${KIT_FACT[KIT_NAME]}" "${KIT_FACT[KIT_VERSION]:-}" "$PLAIN"
+    if ((${#CHANGES[@]} == 0)); then printf 'Everything was as it should be: nothing was changed.\n'; fi
+    if [[ -z "$START" ]]; then
+        printf 'Nothing was started (--no-start). Start:   %s/scripts/deploy.sh start\n' "$KIT"
+        return 0
+    fi
+    printf '\n'
+    while read -r port service; do
+        printf '  http://%s:%s   %s\n' "$host" "$port" "$service"
+    done <"$STATE/ports"
+    printf '\n  API key   VLLM_API_KEY in %s\n' "$KIT/.env"
+    printf '  status    %s/scripts/deploy.sh status\n' "$KIT"
+    printf '  logs      %s/scripts/deploy.sh logs -f\n' "$KIT"
+    printf '  receipt   %s\n' "$STATE/receipt.json"
+}

@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Loads the kit's images into Docker, each held against what the kit says of it.
+LIB=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/lib
+# shellcheck source-path=SCRIPTDIR source=lib/common.sh
+. "$LIB/common.sh"
+# shellcheck source-path=SCRIPTDIR source=lib/sums.sh
+. "$LIB/sums.sh"
+# shellcheck source-path=SCRIPTDIR source=lib/images.sh
+. "$LIB/images.sh"
+
+WANTED=()
+
+help() {
+    cat <<HELP
+Usage: $0 [--dry-run] [IMAGE...]
+
+Loads the kit's images into Docker (all, or those named by their key: engine, gateway, ...). An image that is there already, with
+the right ID and layers, is skipped. One that fails is named and leaves no tag behind.
+
+  --dry-run  say what would be loaded
+  --help     this text
+
+Exit codes: 0 all are there; 2 wrong usage; 5 an image was not loaded; 20 the kit is damaged; 130 interrupted.
+HELP
+}
+
+options() {
+    while (($# > 0)); do
+        case "$1" in
+            --dry-run) DRY_RUN=yes ;;
+            --help | -h) help && exit 0 ;;
+            -*) usage_error "unknown option '$1'" ;;
+            *) WANTED+=("$1") ;;
+        esac
+        shift
+    done
+}
+
+known_images() { # a name that is no image's is wrong usage
+    local key
+    images
+    for key in ${WANTED[@]+"${WANTED[@]}"}; do
+        [[ " ${KEYS[*]} " == *" $key "* ]] || usage_error "no image '$key'; there are: ${KEYS[*]}"
+    done
+}
+
+options "$@"
+open_kit "${BASH_SOURCE[0]}"
+known_images
+lock_kit
+images_load ${WANTED[@]+"${WANTED[@]}"}

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Reads every file of the kit again and holds it against SHA256SUMS.
+LIB=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/lib
+# shellcheck source-path=SCRIPTDIR source=lib/common.sh
+. "$LIB/common.sh"
+# shellcheck source-path=SCRIPTDIR source=lib/sums.sh
+. "$LIB/sums.sh"
+
+MODE=full
+
+help() {
+    cat <<HELP
+Usage: $0 [--quick]
+
+Reads every file of the kit and holds it against SHA256SUMS: what is missing, changed or extra is named. At any time, also while
+the services run. The operator's own files (.env, .state/, and after the installation config/ and folders of their own under models/)
+are no damage.
+
+  --quick  read only what has changed, by size and times, since it was proven
+  --help   this text
+
+Exit codes: 0 the kit is whole; 2 wrong usage; 20 the kit is damaged; 130 interrupted.
+HELP
+}
+
+options() {
+    while (($# > 0)); do
+        case "$1" in
+            --quick) MODE=remember ;;
+            --help | -h) help && exit 0 ;;
+            *) usage_error "unknown option '$1'" ;;
+        esac
+        shift
+    done
+}
+
+options "$@"
+open_kit "${BASH_SOURCE[0]}"
+step "Files of $KIT"
+sums_check "$MODE"
