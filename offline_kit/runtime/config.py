@@ -18,7 +18,14 @@ from .records import DEVICES, DOTENV, MODELS_JSON, ConfigError, Mistake, Model, 
 ROUTER_PORT = 8000
 _KEY = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 _API_KEY = re.compile(r"[A-Za-z0-9._~+/=-]{16,512}")
-_ENV_KEYS = ("VLLM_ROUTER_PORT", "CUDA_VISIBLE_DEVICES", "OFFLINE_KIT_DEVICE", "OFFLINE_KIT_BIND", "VLLM_API_KEY")
+_ENV_KEYS = (
+    "VLLM_ROUTER_PORT",
+    "CUDA_VISIBLE_DEVICES",
+    "OFFLINE_KIT_DEVICE",
+    "OFFLINE_KIT_BIND",
+    "OFFLINE_KIT_START_TIMEOUT",
+    "VLLM_API_KEY",
+)
 
 
 def load(

@@ -1,0 +1,56 @@
+"""Where the files lie that a bundle carries as they are: scripts, default configuration, shipped manifests, the runtime.
+
+Rules: an installed package has them below ``offline_kit/_kit``, a checkout at its top; only ``*.sh`` and ``*.py`` are carried,
+whatever else lies beside them; install.sh goes to the top of the kit, every other script stays below ``scripts/``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from offline_kit.errors import DiskError
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+STARTER = ("manifests/knowflow.yaml", "config/models.json", "config/vllm_config.yaml")
+
+
+def root() -> Path:
+    """The folder that holds ``scripts/``, ``config/`` and ``manifests/``."""
+    installed = _PACKAGE / "_kit"
+    return installed if installed.is_dir() else _PACKAGE.parent
+
+
+def starter() -> dict[str, bytes]:
+    """What ``offline-kit init`` writes: path -> content. Raises DiskError."""
+    return {name: _read(root() / name) for name in STARTER}
+
+
+def scripts() -> tuple[dict[str, bytes], frozenset[str]]:
+    """The scripts of a kit, path -> content, and which of them can be executed. Raises DiskError."""
+    folder = root() / "scripts"
+    texts: dict[str, bytes] = {}
+    executables = set()
+    for path in sorted(folder.rglob("*.sh")):
+        inside = path.relative_to(folder).as_posix()
+        name = inside if inside == "install.sh" else f"scripts/{inside}"
+        texts[name] = _read(path)
+        if "/" not in inside:
+            executables.add(name)
+    return texts, frozenset(executables)
+
+
+def runtime() -> dict[str, bytes]:
+    """The runtime as the bundle carries it. Raises DiskError."""
+    return {f"runtime/{path.name}": _read(path) for path in sorted((_PACKAGE / "runtime").glob("*.py"))}
+
+
+def template(name: str) -> str:
+    """The text of ``host/templates/NAME``. Raises DiskError."""
+    return _read(_PACKAGE / "host" / "templates" / name).decode("utf-8")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DiskError(f"cannot be read: {error.strerror}", where=str(path), remedy="install offline-kit again") from error
