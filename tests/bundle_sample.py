@@ -8,14 +8,19 @@ import io
 import json
 import random
 import tarfile
+import zlib
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from offline_kit.bundle.layout import Entry, lay_out
-from offline_kit.bundle.pack import pack
+from offline_kit.bundle import member, paths
+from offline_kit.bundle.layout import Entry, lay_out, sums_text
+from offline_kit.bundle.pack import DEFAULT_TIME, pack
 from offline_kit.digest import Digest
 from offline_kit.progress import Silent
 from offline_kit.spec.lock import Blob, Layer, Lock, LockedFile, LockedImage, LockedModel, LockedText
+from offline_kit.spec.manifest import canonical
 
 OCI = "application/vnd.oci.image."
 VERSION = "v1.0.0"
@@ -119,6 +124,52 @@ def make_sample(folder: Path, weights: int = 3000) -> Sample:
 
 def digest_of(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+Files = dict[str, tuple[bytes, int]]
+
+
+def files_of(sample: Sample) -> Files:
+    """Content and mode of every file of the sample's bundle, in the order of the archive."""
+    entries = sample.entries()
+    return {e.path: (e.content if e.content is not None else sample.path_of(e.digest).read_bytes(), e.mode) for e in entries}
+
+
+def seal(files: Files) -> Files:
+    """The files with a SHA256SUMS that fits them: what someone would do who changes a bundle on purpose."""
+    named = [(path, Digest.of(content)) for path, (content, _) in files.items() if path != paths.SUMS]
+    return files | {paths.SUMS: (sums_text(named), 0o644)}
+
+
+def put_json(files: Files, path: str, change: Callable[[Any], None]) -> None:
+    """Changes a JSON file in place."""
+    data = json.loads(files[path][0])
+    change(data)
+    files[path] = (canonical(data).encode(), files[path][1])
+
+
+def forge(out: Path, files: Files, top: str = "kit-v1.0.0", order: Sequence[str] | None = None) -> Path:
+    """A bundle of exactly these files, well formed as a container whatever they are."""
+    names = order if order is not None else sorted(files, key=paths.place)
+    members = []
+    for name in paths.with_folders(top, names):
+        content, mode = (b"", 0o755) if name.endswith("/") else files[name.partition("/")[2]]
+        members.append((member.render(member.Header(name, len(content), mode, DEFAULT_TIME)), content))
+    return forge_raw(out, members)
+
+
+def forge_raw(out: Path, members: Iterable[tuple[bytes, bytes]]) -> Path:
+    """A bundle of members made of these tar headers and contents, with the right lengths and checksums."""
+    out.write_bytes(b"".join(raw_member(tar, content) for tar, content in members) + member.END)
+    return out
+
+
+def raw_member(tar: bytes, content: bytes) -> bytes:
+    body = member.padded(content)
+    blocks = [tar, *(body[at : at + member.BLOCK] for at in range(0, len(body), member.BLOCK))]
+    framed = b"".join(member.frame(len(block), block is blocks[-1]) + block for block in blocks)
+    trailer = member.TRAILER.pack(zlib.crc32(tar + body), len(tar + body))
+    return member.gzip_head(member.GZIP_HEAD + len(framed) + len(trailer)) + framed + trailer
 
 
 def _tar(tree: dict[str, bytes]) -> bytes:

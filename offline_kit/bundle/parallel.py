@@ -24,6 +24,8 @@ def for_each(
     work: Callable[[Item, Advance], Result], items: Sequence[Item], jobs: int | None, advance: Advance
 ) -> list[Result]:
     """``work`` done on each item, ``jobs`` at a time (default: one a processor); the results in the order of the items."""
+    if jobs == 1:
+        return [work(item, advance) for item in items]
     stop = threading.Event()
 
     def counted(amount: int) -> None:

@@ -53,6 +53,8 @@ def _look(path: Path, jobs: int | None, quick: bool, progress: Progress) -> Evid
         if not any((path / name).exists() for name in paths.HEAD):
             raise BundleUnreadable(f"not a kit: no {paths.SUMS} and no {paths.BUNDLE} in it", where=str(path))
         return kit.look(path, jobs, quick, progress)
+    if path.exists() and not path.is_file():
+        raise BundleUnreadable("neither a file nor a folder", where=str(path))
     with path.open("rb", buffering=0) as file:
         start = file.read(4)
         if start[:2] != b"\x1f\x8b":
