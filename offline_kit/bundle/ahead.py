@@ -1,19 +1,21 @@
 """Two steps side by side: one thread makes what another takes.
 
 Rules: at most READ_AHEAD items wait; what fails in the making is raised where the items are taken; a taker that stops early
-stops the maker, and no thread outlives the loop.
+stops the maker, and waits for it a moment, not for ever: it may hang in a read from a dead file system.
 """
 
 from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Generator, Iterator
 from contextlib import suppress
 from typing import TypeVar
 
 Item = TypeVar("Item")
 READ_AHEAD = 2
+_PATIENCE = 2.0
 
 
 def ahead(items: Iterator[Item]) -> Generator[Item, None, None]:
@@ -44,7 +46,7 @@ def ahead(items: Iterator[Item]) -> Generator[Item, None, None]:
             yield item
     finally:
         stop.set()
-        while thread.is_alive():
+        patience = time.monotonic() + _PATIENCE
+        while thread.is_alive() and time.monotonic() < patience:
             with suppress(queue.Empty):
                 ready.get(timeout=0.01)
-        thread.join()

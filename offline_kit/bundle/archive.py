@@ -85,7 +85,7 @@ def _content(entry: Entry, path_of: PathOf, ring: Iterator[memoryview]) -> Itera
                     raise DigestMismatch(short, where=entry.path, remedy="fetch it again")
                 filled += count
             remaining -= filled
-            end = filled if remaining else member.padded_size(filled)
+            end = filled if remaining else filled + -entry.size % member.RECORD
             buffer[filled:end] = bytes(end - filled)
             yield buffer[:end], not remaining
 
