@@ -1,10 +1,6 @@
 #!/usr/bin/env bash
 # Operates the services of an installed kit.
 LIB=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/lib
-# shellcheck source-path=SCRIPTDIR source=lib/common.sh
-. "$LIB/common.sh"
-# shellcheck source-path=SCRIPTDIR source=lib/services.sh
-. "$LIB/services.sh"
 # shellcheck source-path=SCRIPTDIR source=lib/status.sh
 . "$LIB/status.sh"
 
@@ -50,7 +46,7 @@ start() {
     installed
     lock_kit
     service_apply
-    service_start
+    service_start keep
 }
 
 stop() {
@@ -73,7 +69,7 @@ restart() {
     lock_kit
     service_apply
     if (($# == 0)); then
-        service_start --force-recreate
+        service_start anew
         return 0
     fi
     service_named "$1"

@@ -8,24 +8,10 @@ if ! (cd -- "$HERE" && LC_ALL=C grep -E '^[0-9a-f]{64}  (install\.sh|scripts/.*)
     exit 20
 fi
 LIB="$HERE/scripts/lib"
-# shellcheck source-path=SCRIPTDIR source=lib/common.sh
-. "$LIB/common.sh"
-# shellcheck source-path=SCRIPTDIR source=lib/sums.sh
-. "$LIB/sums.sh"
-# shellcheck source-path=SCRIPTDIR source=lib/images.sh
-. "$LIB/images.sh"
-# shellcheck source-path=SCRIPTDIR source=lib/checks.sh
-. "$LIB/checks.sh"
-# shellcheck source-path=SCRIPTDIR source=lib/settings.sh
-. "$LIB/settings.sh"
-# shellcheck source-path=SCRIPTDIR source=lib/services.sh
-. "$LIB/services.sh"
-# shellcheck source-path=SCRIPTDIR source=lib/status.sh
-. "$LIB/status.sh"
 # shellcheck source-path=SCRIPTDIR source=lib/receipt.sh
 . "$LIB/receipt.sh"
 
-ASK=yes START=yes SMOKE='' BEGAN='' BEFORE=''
+ASK=yes START=yes
 
 help() {
     cat <<HELP
@@ -102,7 +88,7 @@ configure() {
 start() {
     [[ -n "$START" ]] || return 0
     step 'Services'
-    service_start
+    service_start keep
 }
 
 smoke() {

@@ -1,10 +1,6 @@
 #!/usr/bin/env bash
 # Loads the kit's images into Docker, each held against what the kit says of it.
 LIB=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/lib
-# shellcheck source-path=SCRIPTDIR source=lib/common.sh
-. "$LIB/common.sh"
-# shellcheck source-path=SCRIPTDIR source=lib/sums.sh
-. "$LIB/sums.sh"
 # shellcheck source-path=SCRIPTDIR source=lib/images.sh
 . "$LIB/images.sh"
 

@@ -1,12 +1,6 @@
 #!/usr/bin/env bash
 # Finds every reason for which an installation would fail on this host, and changes nothing.
 LIB=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/lib
-# shellcheck source-path=SCRIPTDIR source=lib/common.sh
-. "$LIB/common.sh"
-# shellcheck source-path=SCRIPTDIR source=lib/sums.sh
-. "$LIB/sums.sh"
-# shellcheck source-path=SCRIPTDIR source=lib/images.sh
-. "$LIB/images.sh"
 # shellcheck source-path=SCRIPTDIR source=lib/checks.sh
 . "$LIB/checks.sh"
 

@@ -1,8 +1,6 @@
 #!/usr/bin/env bash
 # Reads every file of the kit again and holds it against SHA256SUMS.
 LIB=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/lib
-# shellcheck source-path=SCRIPTDIR source=lib/common.sh
-. "$LIB/common.sh"
 # shellcheck source-path=SCRIPTDIR source=lib/sums.sh
 . "$LIB/sums.sh"
 

@@ -5,6 +5,11 @@
 # last two what to do; (3) a check whose ground is missing (no Docker, say) adds nothing of its own; (4) what cannot be
 # found out is a WARN, never an OK.
 
+[[ -z "${CHECKS_SH:-}" ]] || return 0
+CHECKS_SH=yes
+# shellcheck source-path=SCRIPTDIR source-path=SCRIPTDIR/lib source=images.sh
+. "${BASH_SOURCE[0]%/*}/images.sh"
+
 FINDINGS_LEVEL=() FINDINGS_NAME=() FINDINGS_TEXT=() FINDINGS_REMEDY=()
 DOCKER_VERSION='' DOCKER_ROOT='' COMPOSE_VERSION='' GPU_COUNT=0
 GIB=1073741824
@@ -236,7 +241,7 @@ wanted_ports() { # SETTING PORT of each port that the gateway will publish, a li
     setting VLLM_ROUTER_PORT 8000
     printf 'VLLM_ROUTER_PORT %s\n' "$REPLY"
     while read -r key port; do
-        name=$(tr 'a-z' 'A-Z' <<<"$key" | tr -c 'A-Z0-9\n' '_')
+        name=$(tr '[:lower:]' '[:upper:]' <<<"$key" | tr -c 'A-Z0-9\n' '_')
         setting "VLLM_${name}_PORT" "$port"
         printf 'VLLM_%s_PORT %s\n' "$name" "$REPLY"
     done < <(model_ports)
@@ -356,6 +361,7 @@ check_visible() { # CUDA_VISIBLE_DEVICES names GPUs that are there
 check_toolkit() { # Docker can give GPUs to containers
     local runtimes spec
     [[ -n "$DOCKER_VERSION" ]] || return 0
+    # shellcheck disable=SC2016 # a template of Docker, not of the shell
     runtimes=$(at_most 30 docker info --format '{{range $name, $_ := .Runtimes}}{{$name}} {{end}}' 2>/dev/null) || runtimes=''
     if [[ " $runtimes " == *' nvidia '* ]]; then
         finding OK 'container runtime' 'Docker has the runtime nvidia'

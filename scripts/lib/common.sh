@@ -5,6 +5,9 @@
 # changes the host goes through `run`, which --dry-run swaps; (4) a function that answers with text sets REPLY, so that
 # no subshell hides its failure; (5) nothing newer than bash 4.2.
 
+[[ -z "${COMMON_SH:-}" ]] || return 0
+COMMON_SH=yes
+
 readonly EXIT_USAGE=2 EXIT_CONFIG=3 EXIT_PREFLIGHT=4 EXIT_LOAD=5 EXIT_START=6 EXIT_SMOKE=7 EXIT_DAMAGED=20 EXIT_INTERRUPTED=130
 export EXIT_USAGE EXIT_CONFIG EXIT_PREFLIGHT EXIT_LOAD EXIT_START EXIT_SMOKE EXIT_DAMAGED EXIT_INTERRUPTED
 
@@ -43,7 +46,7 @@ usage_error() { die "$EXIT_USAGE" "$1" "try '$0 --help'"; }
 human() { # human BYTES -> REPLY, such as 1.5 GiB
     local value=$1 unit
     for unit in B KiB MiB GiB; do
-        ((value >= 10240)) && [[ "$unit" != GiB ]] || break
+        if ((value < 10240)) || [[ "$unit" == GiB ]]; then break; fi
         value=$((value / 1024))
     done
     REPLY="$value $unit"

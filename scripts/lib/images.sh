@@ -7,6 +7,11 @@
 # load that failed leaves no tag of ours behind and gives back a tag that it took; (4) blobs are proven before they
 # go to Docker, and tar's failures count as much as Docker's.
 
+[[ -z "${IMAGES_SH:-}" ]] || return 0
+IMAGES_SH=yes
+# shellcheck source-path=SCRIPTDIR source-path=SCRIPTDIR/lib source=sums.sh
+. "${BASH_SOURCE[0]%/*}/sums.sh"
+
 declare -A EXPECT=()
 EXPECT_LAYERS='' IMAGES_LOADED=() IMAGES_SKIPPED=()
 IMAGE_UNDO=() IMAGE_LABEL='' IMAGE_BEGAN=0
@@ -78,7 +83,9 @@ image_blobs() { # the blobs of image KEY, checked against their names: what is w
 sums_unproven() { # the lines of LIST, paths below images/, that .state/proven does not vouch for as they are now
     local proven="$STATE/proven"
     [[ -r "$proven" ]] || proven=/dev/null
-    (cd "$KIT/images" && tr '\n' '\0' <"$1" | TZ=UTC0 xargs -0 -r stat -c '%s:%y:%z:%i	images/%n' 2>/dev/null || true) >"$WORK/present"
+    # shellcheck disable=SC2016 # the inner shell expands
+    tr '\n' '\0' <"$1" | TZ=UTC0 xargs -0 -r bash -c 'cd "$0" && stat -c "%s:%y:%z:%i	images/%n" "$@"' "$KIT/images" \
+        >"$WORK/present" 2>/dev/null || true
     awk 'FILENAME == ARGV[1] { split($0, field, "\t"); proven[field[3]] = field[2]; next }
         FILENAME == ARGV[2] { split($0, field, "\t"); if (proven[field[2]] == field[1]) fine[field[2]] = 1; next }
         !("images/" $0 in fine)' "$proven" "$WORK/present" "$1"

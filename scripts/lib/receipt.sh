@@ -3,7 +3,16 @@
 #
 # Rules: (1) only what was seen in this run is written down; (2) valid JSON, every text escaped; (3) no secret in either.
 
-CHANGES=()
+[[ -z "${RECEIPT_SH:-}" ]] || return 0
+RECEIPT_SH=yes
+# shellcheck source-path=SCRIPTDIR source-path=SCRIPTDIR/lib source=checks.sh
+. "${BASH_SOURCE[0]%/*}/checks.sh"
+# shellcheck source-path=SCRIPTDIR source-path=SCRIPTDIR/lib source=settings.sh
+. "${BASH_SOURCE[0]%/*}/settings.sh"
+# shellcheck source-path=SCRIPTDIR source-path=SCRIPTDIR/lib source=status.sh
+. "${BASH_SOURCE[0]%/*}/status.sh"
+
+CHANGES=() BEGAN='' BEFORE='' SMOKE=''
 
 receipt_changes() { # -> CHANGES: what this run changed, in words
     local key line after
@@ -18,7 +27,7 @@ receipt_changes() { # -> CHANGES: what this run changed, in words
 smoke_lines() { # the checks of $SMOKE, one a line, for people
     local line
     while IFS= read -r line; do say "    $line"; done < <(
-        sed 's/}, *{/}\n{/g' <<<"$SMOKE" |
+        printf '%s\n' "${SMOKE//\}, \{/$'}\n{'}" |
             sed -n 's/.*"name": *"\([^"]*\)", *"ok": *\(true\|false\), *"seconds": *\([0-9.]*\), *"detail": *"\(.*\)".*/\2 \1 (\3 s): \4/p' |
             sed 's/^true/ok  /; s/^false/FAIL/'
     )

@@ -6,6 +6,11 @@
 # wait ends at once when a container exits, restarts or turns unhealthy, and says why in one line where the reason is
 # a known one; (4) what is healthy and unchanged is not touched.
 
+[[ -z "${SERVICES_SH:-}" ]] || return 0
+SERVICES_SH=yes
+# shellcheck source-path=SCRIPTDIR source-path=SCRIPTDIR/lib source=common.sh
+. "${BASH_SOURCE[0]%/*}/common.sh"
+
 SERVICE_FAULTS=() SERVICES=() START_GROUPS=()
 LOOK_STATE='' LOOK_HEALTH='' LOOK_RESTARTS=0 LOOK_EXIT='' LOOK_OOM='' LOOK_SINCE='' LOOK_ID=''
 GATEWAY_HOST='' GATEWAY_PORT=''
@@ -70,7 +75,7 @@ service_apply() { # configuration to files -> APPLIED: what changed. Dies with 3
         125) die "$EXIT_LOAD" 'Docker could not run the engine image: see above' 'scripts/load_images.sh loads it' ;;
         *) die 1 "the configuration could not be applied (exit $status)" ;;
     esac
-    [[ -z "$APPLIED" ]] || say "$(sed 's/^/    /' <<<"$APPLIED")"
+    [[ -z "$APPLIED" ]] || say "    ${APPLIED//$'\n'/$'\n    '}"
 }
 
 service_smoke() { # service_smoke [ARGUMENT...]: one question to each service; status 7 when an answer is wrong
@@ -114,6 +119,7 @@ look_at() { # look_at SERVICE -> LOOK_STATE LOOK_HEALTH LOOK_RESTARTS LOOK_EXIT 
     LOOK_ID=$REPLY
     REPLY=$(docker inspect --format '{{.State.Status}} {{if .State.Health}}{{.State.Health.Status}}{{else}}none{{end}} {{.RestartCount}} {{.State.ExitCode}} {{.State.OOMKilled}} {{.State.StartedAt}}' \
         "$LOOK_ID" 2>/dev/null) || { LOOK_ID='' && return 0; }
+    # shellcheck disable=SC2034 # LOOK_SINCE is shown by status.sh
     read -r LOOK_STATE LOOK_HEALTH LOOK_RESTARTS LOOK_EXIT LOOK_OOM LOOK_SINCE <<<"$REPLY"
     if [[ "$LOOK_HEALTH" == none && "$LOOK_STATE" == running ]]; then
         LOOK_HEALTH=starting
@@ -243,7 +249,7 @@ bring_up() { # bring_up OPTION... -- SERVICE...: one group, up and healthy, or t
     say "    $*: starting"
     said=$(compose up --detach --no-deps --no-build ${options[@]+"${options[@]}"} ${force[@]+"${force[@]}"} "$@" 2>&1 </dev/null) || status=$?
     if ((status != 0)); then
-        sed 's/^/      | /' <<<"$said" >&2
+        say "      | ${said//$'\n'/$'\n      | '}"
         service_reason "$said"
         die "$EXIT_START" "$* did not start${REPLY:+: $REPLY}"
     fi
@@ -259,8 +265,9 @@ start_timeout() {
     [[ "$START_TIMEOUT" =~ ^[1-9][0-9]*$ ]] || die "$EXIT_CONFIG" "OFFLINE_KIT_START_TIMEOUT is '$START_TIMEOUT'; it is a number of seconds"
 }
 
-service_start() { # service_start [OPTION...]: all groups, one after another
-    local group members
+service_start() { # service_start keep|anew: all groups, one after another; what runs and is unchanged is kept, or not
+    local group members options=()
+    [[ "$1" == keep ]] || options=(--force-recreate)
     if [[ -n "$DRY_RUN" ]]; then
         say 'would start: the services, group by group as .state/start-order says, each waited for'
         return 0
@@ -270,7 +277,7 @@ service_start() { # service_start [OPTION...]: all groups, one after another
     start_order
     for group in "${START_GROUPS[@]}"; do
         IFS=', ' read -r -a members <<<"$group"
-        bring_up "$@" -- "${members[@]}"
+        bring_up ${options[@]+"${options[@]}"} -- "${members[@]}"
     done
     gateway_reload
     compose_orphans

@@ -4,6 +4,11 @@
 # Rules: (1) mode 0600 from the first byte; (2) written beside it and renamed, so that an interruption leaves the old
 # or the new file; (3) nothing is written when nothing is missing; (4) no secret is shown or put on a command line.
 
+[[ -z "${SETTINGS_SH:-}" ]] || return 0
+SETTINGS_SH=yes
+# shellcheck source-path=SCRIPTDIR source-path=SCRIPTDIR/lib source=common.sh
+. "${BASH_SOURCE[0]%/*}/common.sh"
+
 ENV_ADDED=()
 
 env_secret() { # -> REPLY: 48 random letters and digits of hexadecimal, 192 bits

@@ -4,6 +4,11 @@
 # Rules: (1) looking changes nothing and takes no lock; (2) a service that is configured and has no container is shown, as
 # absent; (3) healthy means: every configured service is.
 
+[[ -z "${STATUS_SH:-}" ]] || return 0
+STATUS_SH=yes
+# shellcheck source-path=SCRIPTDIR source-path=SCRIPTDIR/lib source=services.sh
+. "${BASH_SOURCE[0]%/*}/services.sh"
+
 ROW_SERVICE=() ROW_STATE=() ROW_HEALTH=() ROW_RESTARTS=() ROW_SINCE=() ROW_PORT=()
 
 port_of() { # port_of SERVICE -> REPLY

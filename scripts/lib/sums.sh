@@ -7,7 +7,12 @@
 # and inode, so that only `full` reads it again; (5) files are read by as many processes as there are processors, with
 # openssl where it is there: on older distributions it is five times as fast as sha256sum.
 
-SUMS_FILES=0 SUMS_READ=0 SUMS_BYTES=0 SUMS_SECONDS=0 SUMS_TOOL='' SUMS_DIGEST='' SUMS_BATCHES=''
+[[ -z "${SUMS_SH:-}" ]] || return 0
+SUMS_SH=yes
+# shellcheck source-path=SCRIPTDIR source-path=SCRIPTDIR/lib source=common.sh
+. "${BASH_SOURCE[0]%/*}/common.sh"
+
+SUMS_FILES=0 SUMS_READ=0 SUMS_BYTES=0 SUMS_SECONDS=0 SUMS_TOOL='' SUMS_DIGEST=''
 SUMS_NOTES=()
 
 sums_tool() { # -> SUMS_TOOL
