@@ -39,7 +39,7 @@ def _compose(lock: Lock, version: str, settings: Settings) -> str:
 
 def _dotenv(settings: Settings) -> str:
     placed, _ = plan.place(settings)
-    gpus = sorted({gpu for gpus in placed.gpus.values() for gpu in gpus})
+    gpus = sorted({gpu for gpus in placed.gpus.values() for gpu in gpus}, key=lambda gpu: (len(gpu), gpu))
     lines = [
         "# Settings of this installation. install.sh makes .env from this file; after an edit: scripts/deploy.sh restart",
         "",
@@ -53,6 +53,9 @@ def _dotenv(settings: Settings) -> str:
         "# nvidia or cpu; on nvidia, the GPUs that engines may use, as nvidia-smi numbers them.",
         f"OFFLINE_KIT_DEVICE={settings.device}",
         f"CUDA_VISIBLE_DEVICES={','.join(gpus)}",
+        "",
+        "# Seconds that an engine may take to get healthy.",
+        "OFFLINE_KIT_START_TIMEOUT=1800",
         "",
         "# The key that clients send as 'Authorization: Bearer KEY'. Empty: install.sh makes one.",
         "VLLM_API_KEY=",

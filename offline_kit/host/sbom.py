@@ -25,7 +25,9 @@ from offline_kit.spec.names import ImageReference, Source
 def sbom(lock: Lock, version: str) -> bytes:
     """The text of sbom.cdx.json."""
     bundle = Component(name=lock.name, version=version, type=ComponentType.PLATFORM, bom_ref="bundle")
-    bom = Bom(components=_components(lock), metadata=BomMetaData(component=bundle))
+    components = list(_components(lock))
+    bom = Bom(components=components, metadata=BomMetaData(component=bundle))
+    bom.register_dependency(bundle, components)
     bom.serial_number = uuid.uuid5(uuid.NAMESPACE_OID, f"offline-kit {version} {Digest.of(lock.text().encode())}")
     data = json.loads(JsonV1Dot6(bom).output_as_string())
     # The library writes the time of the run; a bundle is the same whenever it is made.

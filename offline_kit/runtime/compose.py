@@ -7,6 +7,7 @@ read-only root; paths are relative to the kit (``--project-directory KIT``); the
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from typing import Any, Dict, List
@@ -83,7 +84,6 @@ def _engine(model: Model, settings: Settings, plan: Plan, kit: Kit) -> Dict[str,
     service.update(
         {
             "entrypoint": ["python3", "-m", "runtime.serve", model.key],
-            "command": [],
             "working_dir": "/",
             "environment": {"PYTHONPATH": "/opt/offline-kit", "OFFLINE_KIT_DEVICE": settings.device},
             "volumes": [
@@ -106,6 +106,9 @@ def _engine(model: Model, settings: Settings, plan: Plan, kit: Kit) -> Dict[str,
             "stop_grace_period": "30s",
         }
     )
+    # An edit of the configuration that changes the command makes Compose recreate this engine, and no other.
+    arguments = json.dumps(serve.argv(settings, model.key))
+    service["labels"]["offline-kit.arguments"] = hashlib.sha256(arguments.encode("utf-8")).hexdigest()[:12]
     if model.memory_limit:
         service["mem_limit"] = model.memory_limit
     before = waits_for(plan, model.key)
@@ -130,7 +133,6 @@ def _gateway(settings: Settings, kit: Kit) -> Dict[str, Any]:
         {
             # Not the image's own entrypoint: it writes into /etc. No health check: no HTTP client is sure to be in there.
             "entrypoint": ["nginx", "-e", "stderr", "-c", "/etc/offline-kit/nginx.conf", "-g", "daemon off;"],
-            "command": [],
             "volumes": [_bind("./.state/gateway", "/etc/offline-kit")],
             "tmpfs": ["/tmp:mode=1777"],
             "networks": ["internal", "edge"],

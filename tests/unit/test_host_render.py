@@ -1,0 +1,171 @@
+"""What a bundle carries for the host, rendered from the shipped manifests."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from offline_kit.digest import Digest
+from offline_kit.errors import SpecError
+from offline_kit.host import assets
+from offline_kit.host.readme import size
+from offline_kit.host.render import render
+from offline_kit.host.services import check_services
+from offline_kit.runtime import config
+from offline_kit.spec.lock import Blob, Layer, Lock, LockedFile, LockedImage, LockedModel
+from offline_kit.spec.manifest import Manifest, parse_manifest
+
+SHIPPED = ("knowflow", "demo")
+
+
+def shipped(name: str) -> tuple[Manifest, dict[str, bytes]]:
+    path = assets.root() / "manifests" / f"{name}.yaml"
+    manifest = parse_manifest(path.read_text(), str(path))
+    files = {"models.json": manifest.services, "vllm_config.yaml": manifest.engine_config}
+    return manifest, {file: (path.parent / place).read_bytes() for file, place in files.items()}
+
+
+def digest(text: str) -> Digest:
+    return Digest.of(text.encode())
+
+
+def lock_of(manifest: Manifest) -> Lock:
+    """A lock with made-up digests, of the manifest's names."""
+    images = {}
+    for key, image in manifest.images.items():
+        blob = Blob(digest=digest(key), size=3 << 30, media_type="x")
+        layer = Layer(digest=digest("layer"), size=5 << 20, media_type="x", diff_id=digest("diff"))
+        images[key] = LockedImage(
+            wanted=digest("w"),
+            source=image.source,
+            reference=image.reference.tagged,
+            manifest=blob,
+            config=blob,
+            layers=(layer,),
+        )
+    file = LockedFile(path="sub/config.json", size=2048, sha256=digest("file"))
+    models = {
+        key: LockedModel(wanted=digest("w"), source=model.source, endpoint=model.endpoint, commit="c" * 40, files=(file,))
+        for key, model in manifest.models.items()
+    }
+    return Lock(
+        name=manifest.name,
+        platform=manifest.platform,
+        accelerator=manifest.accelerator,
+        images=images,
+        models=models,
+        config={},
+    )
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_shipped_manifests_can_run(name: str) -> None:
+    manifest, files = shipped(name)
+    settings = check_services(files, manifest.models.keys(), manifest.accelerator)
+    assert {model.folder for model in settings.models} == set(manifest.models)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_same_lock_gives_the_same_bytes(name: str) -> None:
+    manifest, files = shipped(name)
+    assert render(lock_of(manifest), "v1.0.0", files) == render(lock_of(manifest), "v1.0.0", files)
+
+
+def test_what_is_carried() -> None:
+    manifest, files = shipped("knowflow")
+    texts, executables = render(lock_of(manifest), "v1.0.0", files)
+    for path in ("install.sh", "scripts/deploy.sh", "scripts/lib/common.sh", "runtime/serve.py", "runtime/__init__.py"):
+        assert path in texts
+    assert "install.sh" in executables and "scripts/deploy.sh" in executables and "scripts/lib/common.sh" not in executables
+    assert executables <= texts.keys()
+    assert texts["config/models.json"] == files["models.json"]
+    assert not [path for path in texts if path.startswith(("/", "deploy/kit.env", "images/", "models/")) or ".." in path]
+    compose = yaml.safe_load(texts["deploy/compose.yaml"])
+    tag = f"localhost/offline-kit/engine:{digest('engine').short}"
+    assert compose["services"]["engine-chat"]["image"] == tag
+
+
+def test_the_example_of_dotenv_is_right_and_has_no_secret() -> None:
+    for name in SHIPPED:
+        manifest, files = shipped(name)
+        text = render(lock_of(manifest), "v1", files)[0][".env.example"].decode()
+        settings = config.load(files["models.json"].decode(), "", text, device="wrong")
+        assert (settings.device, settings.api_key) == (manifest.accelerator, "")
+        assert settings.visible == (("0", "1") if name == "knowflow" else ())
+
+
+def test_the_readme_is_about_this_bundle() -> None:
+    manifest, files = shipped("knowflow")
+    text = render(lock_of(manifest), "v1.2.3", files)[0]["README.md"].decode()
+    for part in (
+        "# knowflow-offline v1.2.3",
+        "tar -xzf knowflow-offline-v1.2.3.tar.gz",
+        "vllm/vllm-openai:v0.33.0",
+        str(digest("engine")),
+        "| chat | `hf://Qwen/Qwen2.5-32B-Instruct` | 1 | 2.0 KiB |",
+        "curl http://localhost:8000/health",
+        "curl http://localhost:8000/v1/embeddings",
+        "curl http://localhost:8003/health",
+        '"model": "bge-reranker-v2-m3"',
+        "| `VLLM_CHAT_PORT` | 8001 |",
+        "NVIDIA container toolkit",
+    ):
+        assert part in text, part
+    assert "@" not in text
+    assert (
+        "NVIDIA container toolkit" not in render(lock_of(shipped("demo")[0]), "v1", shipped("demo")[1])[0]["README.md"].decode()
+    )
+
+
+def test_the_bill_of_materials_names_everything_by_digest() -> None:
+    manifest, files = shipped("knowflow")
+    bom: dict[str, Any] = json.loads(render(lock_of(manifest), "v1", files)[0]["sbom.cdx.json"])
+    assert (bom["bomFormat"], bom["specVersion"]) == ("CycloneDX", "1.6")
+    assert "timestamp" not in bom["metadata"]
+    parts = {part["bom-ref"]: part for part in bom["components"]}
+    assert set(parts) == {f"images.{key}" for key in manifest.images} | {f"models.{key}" for key in manifest.models}
+    assert parts["images.engine"]["type"] == "container"
+    assert parts["images.engine"]["purl"].startswith(f"pkg:oci/vllm-openai@{digest('engine')}?")
+        f"pkg:oci/vllm-openai@{digest('engine')}".replace("sha256:", "sha256")[:20]
+    )
+    assert parts["models.chat"]["type"] == "machine-learning-model"
+    assert parts["models.chat"]["components"][0]["hashes"] == [{"alg": "SHA-256", "content": digest("file").hex}]
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda model: model.update(path="/models/caht"), "there is no model 'caht' in the kit -> did you mean 'chat'?"),
+        (lambda model: model.update(prot=1), "models.chat.prot: unknown key -> did you mean 'port'?"),
+        (lambda model: model.update(gpu_memory_utilization=0.9), "= 1.00 of GPU 0, more than 0.95"),
+    ],
+)
+def test_a_configuration_that_cannot_run_is_refused_before_anything_is_fetched(change: Any, what: str) -> None:
+    manifest, files = shipped("knowflow")
+    data = json.loads(files["models.json"])
+    change(data["models"]["chat"])
+    with pytest.raises(SpecError) as caught:
+        check_services({**files, "models.json": json.dumps(data).encode()}, manifest.models.keys(), "nvidia")
+    assert what in str(caught.value)
+
+
+def test_text_that_is_not_utf_8() -> None:
+    with pytest.raises(SpecError, match=r"config/models\.json, line 2: is not UTF-8 text"):
+        check_services({"models.json": b'{"models":\n"\xff"}', "vllm_config.yaml": b""}, [], "cpu")
+
+
+def test_the_starter_is_what_is_shipped() -> None:
+    files = assets.starter()
+    assert set(files) == set(assets.STARTER)
+    assert files["config/models.json"] == Path(assets.root(), "config/models.json").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 bytes"), (2048, "2.0 KiB"), (3 << 20, "3.0 MiB"), (65_527_752_704, "61.0 GiB")]
+)
+def test_sizes_for_people(count: int, text: str) -> None:
+    assert size(count) == text
