@@ -14,6 +14,16 @@ from typing import Protocol
 from tqdm import tqdm
 
 
+def size(count: int) -> str:
+    """``count`` bytes for people, in binary units."""
+    amount = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if amount < 1024:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} TiB"
+
+
 class Task(Protocol):
     """One long step. ``advance`` is in the unit that the task was opened with."""
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
 
+from offline_kit.bundle.report import Report
 from offline_kit.bundle.verify import verify as verify_bundle
 from offline_kit.cli import options
 from offline_kit.errors import BundleDamaged
+from offline_kit.progress import size
 
 
 @click.command()
@@ -24,10 +27,10 @@ def verify(bundle: Path, quick: bool, as_json: bool, jobs: int | None, quiet: bo
     """
     report = verify_bundle(bundle, jobs=jobs, quick=quick, progress=options.progress(quiet))
     if as_json:
-        click.echo(report.as_json(), nl=False)
+        click.echo(json.dumps(report.as_json(), indent=2))
     else:
         for finding in report.findings:
-            click.echo(f"{finding.where}: {finding.what}")
+            click.echo(finding)
         for note in report.notes:
             click.echo(f"note: {note}", err=True)
     if not report.whole:
@@ -35,4 +38,12 @@ def verify(bundle: Path, quick: bool, as_json: bool, jobs: int | None, quiet: bo
             f"damaged, {len(report.findings)} finding(s)", where=str(bundle), remedy="do not install it; copy or build it again"
         )
     if not as_json:
-        click.echo(report.summary())
+        click.echo(_summary(report))
+
+
+def _summary(report: Report) -> str:
+    checked = f"{report.files - report.unchecked_files} files, {size(report.bytes - report.unchecked_bytes)}"
+    text = f"{report.name} {report.version}: whole ({checked} proven in {report.seconds:.1f} s)"
+    if report.unchecked_files:
+        text += f"; content NOT checked: {report.unchecked_files} files, {size(report.unchecked_bytes)} (run without --quick)"
+    return text
