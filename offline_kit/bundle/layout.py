@@ -114,6 +114,6 @@ def _check_texts(lock: Lock, texts: Mapping[str, bytes], executables: Collection
 
 def _check_nesting(files: Collection[str]) -> None:
     """No path is both a file and a folder."""
-    folders = {name.rstrip("/") for name in paths.with_folders(".", files) if name.endswith("/")}
+    folders = {name.strip("/") for name in paths.with_folders("", files) if name.endswith("/")}
     if both := sorted(folders & set(files)):
         raise SpecError("is both a file and a folder", where=both[0])

@@ -7,7 +7,6 @@ the sums, what the bundle is, the lock, all other small files, then images, then
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from pathlib import PurePosixPath
 
 from offline_kit.digest import Digest
 
@@ -60,9 +59,11 @@ def with_folders(top: str, paths: Iterable[str]) -> Iterator[str]:
     """Full names in the archive: each path, and before it those of its folders (with a final slash) that were not yet named."""
     named: set[str] = set()
     for path in paths:
-        full = PurePosixPath(top, path)
-        for folder in (f"{parent}/" for parent in reversed(full.parents[:-1])):
-            if folder not in named:
+        full = f"{top}/{path}"
+        slash = full.find("/")
+        while slash >= 0:
+            if (folder := full[: slash + 1]) not in named:
                 named.add(folder)
                 yield folder
-        yield str(full)
+            slash = full.find("/", slash + 1)
+        yield full

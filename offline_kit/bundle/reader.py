@@ -63,7 +63,7 @@ def look(descriptor: int, size: int, jobs: int | None, quick: bool, progress: Pr
         results = for_each(work, first, 1, task.advance) + for_each(work, rest, jobs, task.advance)
     for item, (seen, problems) in zip(first + rest, results, strict=True):
         for problem in problems:
-            evidence.found(item.path or shown(item.header.path), problem)
+            evidence.found(item.path or shown(item.header.path.partition("/")[2]) or item.header.path, problem)
         if item.path is not None and seen is not None:
             evidence.files[item.path] = seen
     return evidence
