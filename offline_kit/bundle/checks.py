@@ -36,14 +36,19 @@ def judge(evidence: Evidence) -> Contents | None:
         _against_sums(evidence, sums, operators)
     if lock is not None:
         _against_lock(evidence, lock, sums or {}, operators)
-    contents = _contents(evidence, lock, len(sums) if sums is not None else None)
+    contents = _contents(evidence, lock, sums)
     for path, seen in evidence.files.items():
         # 7. Weights whose own header says that they are not whole.
-        if seen.fault and path not in operators:
+        if seen.fault and path not in operators and not _told(seen, path, sums):
             evidence.found(path, seen.fault)
     if evidence.form != "kit":
         _archive(evidence, contents)
     return contents
+
+
+def _told(seen: Seen, path: str, sums: dict[str, Digest] | None) -> bool:
+    """Whether the file is already known to be changed."""
+    return seen.digest not in (None, (sums or {}).get(path, seen.digest))
 
 
 def _content(evidence: Evidence, path: str) -> bytes | None:
@@ -139,7 +144,7 @@ def _against_lock(evidence: Evidence, lock: Lock, sums: dict[str, Digest], opera
             evidence.found(path, f"is missing, and {paths.SUMS} does not name it: {paths.LOCK} does")
         if seen is None or path in operators:
             continue
-        if seen.size != promise.size:
+        if seen.size != promise.size and (path not in sums or seen.digest in (None, promise.digest)):
             evidence.found(path, f"has {seen.size} bytes instead of {promise.size}")
         elif seen.digest not in (None, promise.digest) and path not in sums:
             evidence.found(path, f"is changed: {seen.digest} instead of {promise.digest}")
@@ -152,7 +157,7 @@ def _against_lock(evidence: Evidence, lock: Lock, sums: dict[str, Digest], opera
             evidence.found(path, f"{fault} (image {key})")
 
 
-def _contents(evidence: Evidence, lock: Lock | None, files: int | None) -> Contents | None:
+def _contents(evidence: Evidence, lock: Lock | None, sums: dict[str, Digest] | None) -> Contents | None:
     """5. bundle.json says what follows from the lock; 6. so does every other small file that is made from it."""
     data = _content(evidence, paths.BUNDLE)
     try:
@@ -160,21 +165,22 @@ def _contents(evidence: Evidence, lock: Lock | None, files: int | None) -> Conte
     except BundleDamaged as error:
         evidence.found(paths.BUNDLE, error.what)
         return None
-    if contents is None or lock is None or files is None:
+    if contents is None or lock is None or sums is None:
         return contents
-    if contents != contents_of(lock, contents.version, contents.made_by, files):
+    if contents != contents_of(lock, contents.version, contents.made_by, len(sums)):
         evidence.found(paths.BUNDLE, f"does not agree with {paths.LOCK} and {paths.SUMS}")
     try:
-        derived = derived_texts(lock, contents.version, contents.made_by, files)
+        derived = derived_texts(lock, contents.version, contents.made_by, len(sums))
     except SpecError as error:
         evidence.found(paths.LOCK, error.what)
         return contents
     for path, text in derived.items():
         seen = evidence.files.get(path)
-        if path != paths.BUNDLE and seen is not None and seen.digest not in (None, Digest.of(text)):
+        if seen is None:
+            if path not in sums:
+                evidence.found(path, f"is missing, and {paths.SUMS} does not name it")
+        elif path != paths.BUNDLE and seen.digest not in (None, Digest.of(text)) and not _told(seen, path, sums):
             evidence.found(path, f"is not what follows from {paths.LOCK}")
-        elif seen is None:
-            evidence.found(path, "is missing")
     return contents
 
 

@@ -38,7 +38,7 @@ def verify(path: Path, *, jobs: int | None = None, quick: bool = False, progress
         form=evidence.form,
         name=contents.name if contents else "",
         version=contents.version if contents else "",
-        findings=tuple(evidence.findings),
+        findings=tuple(dict.fromkeys(evidence.findings)),  # two checks may come to the same
         notes=tuple(evidence.notes),
         files=len(evidence.files),
         bytes=sum(seen.size for seen in evidence.files.values()),

@@ -179,13 +179,14 @@ def test_members_swapped_left_out_doubled(small: bytes, tmp_path: Path) -> None:
         (lambda f: f.pop("SHA256SUMS"), "SHA256SUMS", "is missing"),
         (lambda f: f.pop("lock.json"), "lock.json", "is missing"),
         (lambda f: f.pop("bundle.json"), "bundle.json", "is missing"),
-        (lambda f: f.update({WEIGHTS: (f[WEIGHTS][0][:-1], 0o644)}), WEIGHTS, "bytes instead of"),
+        (lambda f: f.update({WEIGHTS: (f[WEIGHTS][0][:-1], 0o644)}), WEIGHTS, "is changed"),
     ],
 )
 def test_changed_files(files: Files, tmp_path: Path, change: Callable[[Files], object], where: str, what: str) -> None:
     change(files)
     report = check(forge(tmp_path / "kit.tar.gz", files))
     assert any(finding.where == where and what in finding.what for finding in report.findings), said(report)
+    assert len({finding.where for finding in report.findings}) == len(report.findings), said(report)  # one fault, one finding
 
 
 def a_model_file_more(files: Files) -> None:
