@@ -18,7 +18,7 @@ from tests.testbed.dockerd import Dockerd
 from tests.testbed.hub import Hub
 from tests.testbed.registry import Registry, clone
 
-__all__ = ["airgap", "dockerd", "hub", "registry", "testbed"]
+__all__ = ["airgap", "dockerd", "hub", "registry", "shared_hub", "testbed"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,17 +54,17 @@ def registry(testbed: Testbed, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 @pytest.fixture(scope="session")
-def _shared_hub(testbed: Testbed) -> Iterator[Hub]:
+def shared_hub(testbed: Testbed) -> Iterator[Hub]:
     with testbed.hub() as running:
         yield running
 
 
 @pytest.fixture
-def hub(_shared_hub: Hub) -> Iterator[Hub]:
+def hub(shared_hub: Hub) -> Iterator[Hub]:
     """A running hub with the tiny models, without faults and with an empty log."""
-    _shared_hub.log.clear()
-    yield _shared_hub
-    _shared_hub.faults.clear()
+    shared_hub.log.clear()
+    yield shared_hub
+    shared_hub.faults.clear()
 
 
 @pytest.fixture(scope="session")
