@@ -72,8 +72,8 @@ restart() {
         service_start anew
         return 0
     fi
-    service_named "$1"
     start_timeout
+    service_named "$1"
     if [[ -n "$DRY_RUN" ]]; then say "would restart: $REPLY" && return 0; fi
     bring_up --force-recreate -- "$REPLY"
     gateway_reload

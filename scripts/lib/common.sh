@@ -27,6 +27,12 @@ colours() { # when stderr is a terminal that wants them
 }
 
 say() { printf '%s\n' "$*" >&2; }
+indented() { # indented PREFIX TEXT: each line of TEXT with PREFIX; an empty TEXT says nothing
+    local line
+    [[ -n "$2" ]] || return 0
+    while IFS= read -r line; do say "$1$line"; done <<<"$2"
+}
+
 step() { printf '%s==>%s %s\n' "$BOLD$GREEN" "$PLAIN" "$*" >&2; }
 warn() { printf '%swarning:%s %s\n' "$YELLOW" "$PLAIN" "$*" >&2; }
 

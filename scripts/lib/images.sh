@@ -71,7 +71,7 @@ image_blobs() { # the blobs of image KEY, checked against their names: what is w
     : >"$WORK/trouble"
     : >"$WORK/small"
     sums_unproven "$list" >"$WORK/big"
-    SUMS_READ=$(grep -c . "$WORK/big") || true
+    SUMS_TO_READ=$(grep -c . "$WORK/big") || true
     attend sums_tick sums_hash "$KIT/images"
     wrong=$(awk 'FILENAME == ARGV[1] { found[substr($0, 67)] = substr($0, 1, 64); next }
         $0 !~ (found[$0] "$") || !($0 in found) { print ((($0 in found) ? "changed: images/" : "missing or unreadable: images/") $0) }' \

@@ -27,9 +27,9 @@ receipt_changes() { # -> CHANGES: what this run changed, in words
 smoke_lines() { # the checks of $SMOKE, one a line, for people
     local line
     while IFS= read -r line; do say "    $line"; done < <(
-        printf '%s\n' "${SMOKE//\}, \{/$'}\n{'}" |
+        printf '%s\n' "$SMOKE" | sed 's/}, {/}\n{/g' |
             sed -n 's/.*"name": *"\([^"]*\)", *"ok": *\(true\|false\), *"seconds": *\([0-9.]*\), *"detail": *"\(.*\)".*/\2 \1 (\3 s): \4/p' |
-            sed 's/^true/ok  /; s/^false/FAIL/'
+            sed 's/^true/ok  /; s/^false/FAIL/; s/\\\(["\\]\)/\1/g'
     )
 }
 

@@ -14,7 +14,7 @@ SERVICES_SH=yes
 SERVICE_FAULTS=() SERVICES=() START_GROUPS=()
 LOOK_STATE='' LOOK_HEALTH='' LOOK_RESTARTS=0 LOOK_EXIT='' LOOK_OOM='' LOOK_SINCE='' LOOK_ID=''
 GATEWAY_HOST='' GATEWAY_PORT=''
-APPLIED='' PROJECT='' START_TIMEOUT=1800
+APPLIED='' PROJECT='' START_TIMEOUT=1800 BRINGING_UP=0
 
 project() { # -> PROJECT
     fact KIT_NAME
@@ -58,11 +58,11 @@ runtime() { # runtime MODULE DOCKER-OPTION... -- ARGUMENT...: runs a module of r
 service_apply() { # configuration to files -> APPLIED: what changed. Dies with 3 when the configuration is wrong.
     local status=0 arguments=()
     APPLIED=''
-    [[ -f "$KIT/.env" ]] || die "$EXIT_CONFIG" "there is no $KIT/.env yet" 'run ./install.sh first'
     if [[ -n "$DRY_RUN" ]]; then
         say 'would run: runtime.apply in the engine image (configuration to .state/)'
         return 0
     fi
+    [[ -f "$KIT/.env" ]] || die "$EXIT_CONFIG" "there is no $KIT/.env yet" 'run ./install.sh first'
     mkdir -p "$STATE"
     gpu_memory
     [[ -z "$REPLY" ]] || arguments=(--gpu-memory "$REPLY")
@@ -75,7 +75,7 @@ service_apply() { # configuration to files -> APPLIED: what changed. Dies with 3
         125) die "$EXIT_LOAD" 'Docker could not run the engine image: see above' 'scripts/load_images.sh loads it' ;;
         *) die 1 "the configuration could not be applied (exit $status)" ;;
     esac
-    [[ -z "$APPLIED" ]] || say "    ${APPLIED//$'\n'/$'\n    '}"
+    indented '    ' "$APPLIED"
 }
 
 service_smoke() { # service_smoke [ARGUMENT...]: one question to each service; status 7 when an answer is wrong
@@ -178,9 +178,9 @@ KNOWN
 service_failed() { # service_failed SERVICE WHAT: its last lines, the reason where known; noted for the end
     local service=$1 what=$2 log='' reason=''
     progress ''
-    [[ -z "$LOOK_ID" ]] || log=$(docker logs --tail 200 "$LOOK_ID" 2>&1) || true
+    [[ -z "$LOOK_ID" ]] || log=$(docker logs --since "$BRINGING_UP" --tail 200 "$LOOK_ID" 2>&1) || true
     say "    $service $what; its last lines:"
-    tail -n 20 <<<"$log" | sed 's/^/      | /' >&2
+    indented '      | ' "$(tail -n 20 <<<"$log" | cut -c 1-200)"
     service_reason "$log"
     reason=$REPLY
     [[ "$LOOK_OOM" != true ]] || reason="it was killed for memory: raise memory_limit in config/models.json, or give the host more memory"
@@ -247,9 +247,10 @@ bring_up() { # bring_up OPTION... -- SERVICE...: one group, up and healthy, or t
         [[ "$LOOK_HEALTH" != unhealthy ]] || force=(--force-recreate)
     done
     say "    $*: starting"
+    BRINGING_UP=$(date +%s)
     said=$(compose up --detach --no-deps --no-build ${options[@]+"${options[@]}"} ${force[@]+"${force[@]}"} "$@" 2>&1 </dev/null) || status=$?
     if ((status != 0)); then
-        say "      | ${said//$'\n'/$'\n      | '}"
+        indented '      | ' "$said"
         service_reason "$said"
         die "$EXIT_START" "$* did not start${REPLY:+: $REPLY}"
     fi

@@ -12,7 +12,7 @@ SUMS_SH=yes
 # shellcheck source-path=SCRIPTDIR source-path=SCRIPTDIR/lib source=common.sh
 . "${BASH_SOURCE[0]%/*}/common.sh"
 
-SUMS_FILES=0 SUMS_READ=0 SUMS_BYTES=0 SUMS_SECONDS=0 SUMS_TOOL='' SUMS_DIGEST=''
+SUMS_FILES=0 SUMS_READ=0 SUMS_BYTES=0 SUMS_SECONDS=0 SUMS_TOOL='' SUMS_DIGEST='' SUMS_TO_READ=0
 SUMS_NOTES=()
 
 sums_tool() { # -> SUMS_TOOL
@@ -102,7 +102,7 @@ sums_tick() {
     local part done=0
     part=$(find "$WORK/batches" -type f -exec cat {} + 2>/dev/null | wc -l) || part=0
     done=$((part))
-    progress "    $done of $SUMS_READ files"
+    progress "    $done of $SUMS_TO_READ files"
 }
 
 sums_compare() { # holds $WORK/hashed against $WORK/wanted: findings, notes, and what is proven now into $WORK/known
@@ -141,6 +141,7 @@ sums_check() { # sums_check full|remember: dies with 20 when anything is wrong; 
         sums_present >"$WORK/present" 2>"$WORK/trouble" || sed 's/^/cannot look at: /' "$WORK/trouble" >>"$WORK/findings"
         sums_join "$1"
         read -r SUMS_FILES SUMS_READ SUMS_BYTES <"$WORK/counts"
+        SUMS_TO_READ=$SUMS_READ
         attend sums_tick sums_hash "$KIT"
         sums_compare
     fi

@@ -54,6 +54,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def answer(self, data):
         body = json.dumps(data).encode()
+        self.close_connection = True
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
@@ -86,9 +87,12 @@ class Shelf:
     blobs: Path
 
 
-def make_shelf(folder: Path) -> Shelf:
-    """Engine and gateway image in `folder`."""
+def make_shelf(folder: Path, *, small: bool = False) -> Shelf:
+    """Engine and gateway image in `folder`; small: with nothing but BusyBox in them."""
     folder.mkdir(parents=True, exist_ok=True)
+    if small:
+        names = ("engine", "gateway")
+        return Shelf({name: _image(folder, f"offline-kit-test/{name}:small", [_busybox(), [(f"{name}.txt", b"text\n")]]) for name in names}, folder)
     engine = _image(folder, "offline-kit-test/engine:1", [_busybox(), _python()])
     gateway = _image(folder, "offline-kit-test/gateway:1", [_busybox(), _program("/usr/sbin/nginx")])
     return Shelf({"engine": engine, "gateway": gateway}, folder)
@@ -161,7 +165,10 @@ def _layer(folder: Path, members: Sequence[tuple[str, Path | bytes | str]]) -> L
         for name, content in members:
             info = tarfile.TarInfo(name.lstrip("/"))
             info.mode = 0o755
-            if isinstance(content, str):
+            if name.endswith("/"):
+                info.type, info.mode = tarfile.DIRTYPE, 0o1777
+                archive.addfile(info)
+            elif isinstance(content, str):
                 info.type, info.linkname = tarfile.SYMTYPE, content
                 archive.addfile(info)
             elif isinstance(content, bytes):
@@ -189,7 +196,8 @@ def _descriptor(blob: Blob) -> dict[str, str | int]:
 def _busybox() -> list[tuple[str, Path | bytes | str]]:
     links: list[tuple[str, Path | bytes | str]] = [(f"bin/{name}", "busybox") for name in ("sh", "true", "cat", "sleep")]
     passwd = b"root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n"
-    return [("bin/busybox", Path("/bin/busybox")), *links, ("etc/passwd", passwd), ("etc/group", b"root:x:0:\nnogroup:x:65534:\n")]
+    # without a /tmp of its own, the second start of a container gives its tmpfs the wrong mode (runc takes the folder's)
+    return [("tmp/", b""), ("bin/busybox", Path("/bin/busybox")), *links, ("etc/passwd", passwd), ("etc/group", b"root:x:0:\nnogroup:x:65534:\n")]
 
 
 def _program(path: str) -> list[tuple[str, Path | bytes | str]]:
@@ -207,8 +215,6 @@ def _python() -> list[tuple[str, Path | bytes | str]]:
     members: list[tuple[str, Path | bytes | str]] = [(str(program), program), ("/usr/bin/python3", str(program))]
     members += [(str(path), path.resolve()) for path in files]
     members += [(f"{library}/site-packages/yaml/{path.name}", path) for path in Path(yaml.__file__).parent.glob("*.py")]
-    if (zipped := Path(sys.base_prefix, "lib")) and library.resolve() != library:
-        del zipped
     members += [(name, Path(name)) for name in sorted(_libraries([program, *(path for path in files if path.suffix == ".so")]))]
     return [*members, ("/usr/bin/vllm", STAND_IN.encode())]
 

@@ -1,0 +1,96 @@
+"""Every script of a kit answers --help, refuses what it does not know, and stays within bash 4.2."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.integration import scripts_kit
+from tests.testbed.cache import REPOSITORY
+
+SCRIPTS = ["install.sh", "scripts/preflight.sh", "scripts/load_images.sh", "scripts/deploy.sh", "scripts/verify.sh"]
+# Constructs of bash 4.3 and later: ${x@Q}, wait -n, namerefs, ${a[-1]} as a target, inherit_errexit, EPOCHSECONDS, readarray -d, ;& is old.
+NEWER = re.compile(r"\$\{[^}]*@[QEPAaKkUuL]\}|\bwait -n|\b(declare|local|typeset) -[a-z]*n\b|inherit_errexit|EPOCH(SECONDS|REALTIME)"
+                   r"|(readarray|mapfile) -d|\bunset '?\w+\[-|SRANDOM|\[\[ -v ")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def kit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("usage")
+    return scripts_kit.make_kit(scripts_kit.make_shelf(folder / "shelf", small=True), folder / "a kit")
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_says_usage_options_and_exit_codes(kit: Path, script: str, tmp_path: Path) -> None:
+    done = scripts_kit.run(kit, script, "--help", cwd=tmp_path)
+    assert done.returncode == 0 and done.stderr == ""
+    assert done.stdout.startswith("Usage:") and "Exit codes: 0" in done.stdout and "--help" in done.stdout
+    assert not (kit / ".state").exists()
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_an_unknown_option_is_wrong_usage(kit: Path, script: str) -> None:
+    done = scripts_kit.run(kit, script, "--no-such-option")
+    assert done.returncode == 2 and "--no-such-option" in done.stderr and "--help" in done.stderr
+    assert not (kit / ".state").exists()
+
+
+@pytest.mark.parametrize(
+    "script, arguments",
+    [
+        ("install.sh", ["--device"]),
+        ("install.sh", ["--device=tpu"]),
+        ("install.sh", ["--env-file", "/no/such/file"]),
+        ("install.sh", ["word"]),
+        ("scripts/preflight.sh", ["--device", "gpu"]),
+        ("scripts/load_images.sh", ["no-such-image"]),
+        ("scripts/verify.sh", ["word"]),
+        ("scripts/deploy.sh", []),
+        ("scripts/deploy.sh", ["dance"]),
+        ("scripts/deploy.sh", ["start", "chat"]),
+        ("scripts/deploy.sh", ["status", "--xml"]),
+        ("scripts/deploy.sh", ["logs", "--since"]),
+        ("scripts/deploy.sh", ["stop", "--now"]),
+    ],
+)
+def test_wrong_words_are_wrong_usage(kit: Path, script: str, arguments: list[str]) -> None:
+    done = scripts_kit.run(kit, script, *arguments)
+    assert done.returncode == 2 and done.stderr.startswith("error: ")
+
+
+@pytest.mark.parametrize("verb", ["start", "stop", "restart", "status", "logs", "smoke"])
+def test_before_the_installation_deploy_says_so(kit: Path, verb: str) -> None:
+    done = scripts_kit.run(kit, "scripts/deploy.sh", verb)
+    assert done.returncode == 3 and "install.sh" in done.stderr
+
+
+def test_outside_a_kit_the_scripts_say_so(tmp_path: Path, kit: Path) -> None:
+    (tmp_path / "scripts/lib").mkdir(parents=True)
+    for path in [*(kit / "scripts").glob("*.sh"), *(kit / "scripts/lib").glob("*.sh")]:
+        (tmp_path / path.relative_to(kit)).write_bytes(path.read_bytes())
+        (tmp_path / path.relative_to(kit)).chmod(0o755)
+    done = scripts_kit.run(tmp_path, "scripts/verify.sh")
+    assert done.returncode == 20 and "not an unpacked kit" in done.stderr
+
+
+def test_a_kit_of_a_later_format_is_refused(kit: Path, tmp_path: Path) -> None:
+    other = scripts_kit.make_kit(scripts_kit.make_shelf(tmp_path / "shelf", small=True), tmp_path / "kit")
+    text = (other / "deploy/kit.env").read_text().replace("KIT_FORMAT=1", "KIT_FORMAT=2")
+    scripts_kit.rewrite(other, "deploy/kit.env", text.encode())
+    done = scripts_kit.run(other, "scripts/verify.sh")
+    assert done.returncode == 20 and "format '2'" in done.stderr
+
+
+@pytest.mark.parametrize("script", sorted((REPOSITORY / "scripts").rglob("*.sh")), ids=lambda path: path.name)
+def test_nothing_is_newer_than_bash_4_2(script: Path) -> None:
+    text = script.read_text()
+    assert not NEWER.search(text)
+    # Expanding an empty array is an error under `set -u` before bash 4.4: "${a[@]}" only where it cannot be empty.
+    guarded = re.sub(r'\$\{\w+\[@\]\+"\$\{\w+\[@\]\}"\}', "", text)
+    never_empty = {"KEYS", "SERVICES", "START_GROUPS", "members", "waiting", "still", "names", "FINDINGS_LEVEL", "ROW_HEALTH",
+                   "IMAGE_UNDO"}  # fmt: skip
+    assert set(re.findall(r'"\$\{(\w+)\[@\]\}"', guarded)) <= never_empty
+    assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
