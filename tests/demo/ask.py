@@ -13,10 +13,11 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from openai import OpenAI
+if TYPE_CHECKING:
+    from openai import OpenAI
 
 DOCUMENTS = ["Paris is the capital of France.", "An offline bundle holds models.", "The quick brown fox jumps."]
 QUESTION = "What is the capital of France?"
@@ -82,6 +83,8 @@ def status(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _client(options: argparse.Namespace) -> OpenAI:
+    from openai import OpenAI  # takes a second to import, and half of the verbs need it not
+
     return OpenAI(base_url=f"{options.base}/v1", api_key=options.key or "none", max_retries=0, timeout=120)
 
 

@@ -24,7 +24,20 @@ from tests.testbed.dockerd import Dockerd
 from tests.testbed.fixtures import Testbed
 from tests.testbed.process import run
 
-PACKAGES = ("bash", "coreutils", "tar", "gzip", "sed", "grep", "mawk", "findutils", "util-linux", "procps", "hostname")
+PACKAGES = (
+    "bash",
+    "coreutils",
+    "tar",
+    "gzip",
+    "sed",
+    "grep",
+    "mawk",
+    "findutils",
+    "diffutils",
+    "util-linux",
+    "procps",
+    "hostname",
+)
 ASK = REPOSITORY / "tests/demo/ask.py"
 
 
