@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import requests
 
-from offline_kit.digest import Digest, Hasher, read_chunks
+from offline_kit.digest import CHUNK, Digest, Hasher, read_chunks
 from offline_kit.errors import AccessDenied, DigestMismatch, Interrupted, KitError, NetworkError, NotFound
 from offline_kit.intake.line import Again, Auth, Line
 from offline_kit.intake.store import Store, check, write_all
@@ -57,6 +56,12 @@ class Download:
         return kind(f"HTTP {response.status_code} {response.reason} for {self.title}", where=self.url)
 
 
+def arriving(response: requests.Response) -> Iterator[memoryview]:
+    """The body in pieces as they come: ``read`` would hold a piece back until it is full, and lose it on a stall."""
+    while piece := response.raw.read1(CHUNK):
+        yield memoryview(piece)
+
+
 def download(line: Line, store: Store, item: Download, advance: Advance = unseen) -> Digest:
     """Brings ``item`` into the store and returns its digest. Raises KitError."""
     if item.digest is not None:
@@ -84,7 +89,7 @@ def _whole(line: Line, store: Store, item: Download, advance: Advance) -> Digest
             with store.writer() as writer, line.get(item.url, item.headers, item.auth) as response:
                 if response.status_code != 200:
                     raise item.refuse(response)
-                for chunk in read_chunks(response.raw):
+                for chunk in arriving(response):
                     writer.write(chunk)
                     git.update(chunk)
                     got += len(chunk)
@@ -117,8 +122,8 @@ def _resumed(line: Line, store: Store, item: Download, digest: Digest, advance: 
         pour = _Pour(line, store, item, descriptor, advance)
         pour.take_up()
         for last in (False, True):
-            line.persist(item.url, pour.attempt, lambda: pour.brought)
             try:
+                line.persist(item.url, pour.attempt, lambda: pour.reached)
                 check(item.title, pour.hasher.digest(), pour.hasher.size, digest, item.size)
             except DigestMismatch as error:
                 pour.restart()
@@ -131,13 +136,13 @@ def _resumed(line: Line, store: Store, item: Download, digest: Digest, advance: 
 
 
 class _Pour:
-    """One file on its way into an open partial file. ``brought``: bytes off the wire, all attempts together."""
+    """One file on its way into an open partial file. ``reached``: how far any attempt got, in bytes."""
 
     def __init__(self, line: Line, store: Store, item: Download, descriptor: int, advance: Advance) -> None:
         self._line, self._item, self._descriptor, self._advance = line, item, descriptor, advance
         self._path = store.root / "partial"
         self._ranges = True
-        self.hasher, self.brought = Hasher(), 0
+        self.hasher, self.reached = Hasher(), 0
 
     def take_up(self) -> None:
         """Hashes what is on disk already."""
@@ -171,12 +176,12 @@ class _Pour:
             raise Again(f"the connection ended after {self.hasher.size} of {item.size} bytes")
 
     def _settle(self, response: requests.Response, offset: int) -> None:
-        """Sees to it that the body begins where the file on disk ends."""
-        if response.status_code == 206 and offset:
-            begins = re.match(rf"bytes {offset}-\d+/(\*|{'[0-9]+' if self._item.size is None else self._item.size})$",
-                              response.headers.get("Content-Range", ""))  # fmt: skip
-            if begins:
-                return
+        """Sees to it that the body begins where the file on disk ends, and that it is of the promised file at all."""
+        size, total = self._item.size, _total(response)
+        if size is not None and total is not None and total != size:
+            raise DigestMismatch(f"has {total} bytes, expected {size}", where=self._item.title)
+        if response.status_code == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {offset}-"):
+            return
         if response.status_code in (206, 416):
             self._ranges = False
             self.restart()
@@ -189,10 +194,10 @@ class _Pour:
 
     def _read(self, response: requests.Response) -> None:
         size = self._item.size
-        for chunk in read_chunks(response.raw):
+        for chunk in arriving(response):
             write_all(self._descriptor, chunk, self._path)
             self._count(chunk)
-            self.brought += len(chunk)
+            self.reached = max(self.reached, self.hasher.size)
             self._line.figures.add(fetched=len(chunk))
             if size is not None and self.hasher.size > size:
                 return  # too long already: the comparison says so
@@ -202,6 +207,15 @@ class _Pour:
     def _count(self, chunk: memoryview) -> None:
         self.hasher.update(chunk)
         self._advance(len(chunk))
+
+
+def _total(response: requests.Response) -> int | None:
+    """The size of the whole file, as far as the answer tells it."""
+    if response.status_code == 200 and "Content-Encoding" not in response.headers:
+        text = response.headers.get("Content-Length", "")
+    else:
+        text = response.headers.get("Content-Range", "").rpartition("/")[2]
+    return int(text) if text.isdigit() else None
 
 
 def read_back(store: Store, digest: Digest) -> bytes:

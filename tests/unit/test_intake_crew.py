@@ -1,0 +1,38 @@
+"""Work side by side: the first error ends the rest."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from offline_kit.errors import NetworkError
+from offline_kit.intake import crew
+
+
+def test_results_come_in_order() -> None:
+    def piece(number: int) -> int:
+        time.sleep(0.02 * (3 - number))
+        return number
+
+    assert crew.run([lambda n=n: piece(n) for n in range(4)], 4, lambda: None) == [0, 1, 2, 3]  # type: ignore[misc]
+    assert crew.run([], 4, lambda: None) == []
+
+
+def test_the_first_error_stops_the_rest() -> None:
+    stopped, started = threading.Event(), []
+
+    def wait() -> None:
+        started.append(1)
+        stopped.wait(10)
+
+    def fail() -> None:
+        time.sleep(0.1)
+        raise NetworkError("broken")
+
+    begin = time.monotonic()
+    with pytest.raises(NetworkError, match="broken"):
+        crew.run([wait, fail, *[wait] * 20], 3, stopped.set)
+    assert time.monotonic() - begin < 2
+    assert len(started) <= 3

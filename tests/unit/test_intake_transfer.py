@@ -1,0 +1,260 @@
+"""The one transfer, against a hub that misbehaves on demand."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from offline_kit.digest import Digest
+from offline_kit.errors import AccessDenied, DigestMismatch, Interrupted, NetworkError, NotFound
+from offline_kit.intake.line import Line, _retry_after
+from offline_kit.intake.sources.credentials import Fixed
+from offline_kit.intake.store import Store
+from offline_kit.intake.transfer import Download, download
+from tests.intake_parts import QUICK, write
+from tests.testbed.faults import Fault
+from tests.testbed.hub import Hub
+
+PAYLOAD = os.urandom(5 << 20)
+DIGEST = Digest.of(PAYLOAD)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Iterator[Hub]:
+    with Hub() as hub:
+        hub.add("o/m", write(tmp_path / "repository", {"weights.bin": PAYLOAD, "small.json": b'{"a": 1}', "empty": b""}))
+        yield hub
+
+
+@pytest.fixture
+def line() -> Iterator[Line]:
+    with Line(QUICK) as line:
+        yield line
+
+
+def wish(hub: Hub, *, digest: Digest | None = DIGEST, size: int | None = len(PAYLOAD), path: str = "weights.bin") -> Download:
+    return Download(f"{hub.url}/o/m/resolve/main/{path}", path, digest, size)
+
+
+def test_a_plain_download(source: Hub, line: Line, tmp_path: Path) -> None:
+    seen: list[int] = []
+    assert download(line, Store(tmp_path / "s"), wish(source), seen.append) == DIGEST
+    assert Store(tmp_path / "s").path(DIGEST).read_bytes() == PAYLOAD
+    assert sum(seen) == line.figures.fetched == source.sent() == len(PAYLOAD)
+    assert (tmp_path / "s/blobs/sha256" / DIGEST.hex).stat().st_mode & 0o777 == 0o644
+    assert not list((tmp_path / "s/partial").iterdir())
+    download(line, Store(tmp_path / "s"), wish(source))
+    assert len(source.log) == 1, "what is there is not asked for"
+
+
+def test_a_cut_body_is_resumed(source: Hub, line: Line, tmp_path: Path) -> None:
+    source.faults.add(Fault("cut", at=2_000_000), Fault("cut", at=1_000_000))
+    seen: list[int] = []
+    download(line, Store(tmp_path / "s"), wish(source), seen.append)
+    assert Store(tmp_path / "s").path(DIGEST).read_bytes() == PAYLOAD
+    assert [access.range for access in source.log] == [None, "bytes=2000000-", "bytes=3000000-"]
+    assert source.sent() == sum(seen) == len(PAYLOAD)
+    assert line.figures.retried == 2
+
+
+def test_a_line_that_breaks_often_but_moves_gets_there(source: Hub, line: Line, tmp_path: Path) -> None:
+    source.faults.add(*[Fault("cut", at=1_100_000)] * 4, Fault("cut", at=1000), Fault("cut", at=1000))
+    download(line, Store(tmp_path / "s"), wish(source))
+    assert source.sent() == len(PAYLOAD)
+
+
+def test_one_wrong_byte_of_the_right_size_is_refused_by_name(source: Hub, line: Line, tmp_path: Path) -> None:
+    source.faults.add(Fault("flip", at=4_000_000, times=-1))
+    seen: list[int] = []
+    with pytest.raises(DigestMismatch, match=rf"weights\.bin \({source.url}/o/m/resolve/main/weights\.bin\): has digest"):
+        download(line, Store(tmp_path / "s"), wish(source), seen.append)
+    assert len(source.log) == 2, "once more from the start, then no more"
+    assert not Store(tmp_path / "s").path(DIGEST).exists() and sum(seen) == 0
+
+
+def test_a_wrong_byte_that_goes_away_is_forgiven(source: Hub, line: Line, tmp_path: Path) -> None:
+    source.faults.add(Fault("flip", at=4_000_000))
+    download(line, Store(tmp_path / "s"), wish(source))
+    assert Store(tmp_path / "s").path(DIGEST).read_bytes() == PAYLOAD
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 503])
+def test_passing_failures_are_tried_again(source: Hub, line: Line, tmp_path: Path, status: int) -> None:
+    source.faults.add(Fault("status", status=status, times=3))
+    download(line, Store(tmp_path / "s"), wish(source))
+    assert line.figures.retried == 3
+
+
+def test_the_pause_that_the_server_asks_for_is_kept(source: Hub, line: Line, tmp_path: Path) -> None:
+    source.faults.add(Fault("status", status=429, seconds=1))
+    begin = time.monotonic()
+    download(line, Store(tmp_path / "s"), wish(source))
+    assert 1 <= time.monotonic() - begin < 3
+
+
+def test_retry_after_in_all_its_forms() -> None:
+    assert _retry_after(None) is None and _retry_after("soon") is None
+    assert _retry_after("2") == 2 and _retry_after("999999") == 300
+    assert _retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0
+
+
+def test_a_failure_that_stays_is_said_with_its_reason(source: Hub, line: Line, tmp_path: Path) -> None:
+    source.faults.add(Fault("status", status=503, times=-1))
+    with pytest.raises(NetworkError, match=r"HTTP 503 Service Unavailable \(4 attempts\)"):
+        download(line, Store(tmp_path / "s"), wish(source))
+
+
+def test_a_silent_socket_is_left(source: Hub, line: Line, tmp_path: Path) -> None:
+    source.faults.add(Fault("stall", at=3_000_000, seconds=4))
+    begin = time.monotonic()
+    download(line, Store(tmp_path / "s"), wish(source))
+    assert time.monotonic() - begin < 3.5
+    assert source.log[0].range == "bytes=3000000-", "the second request, which was answered first"
+
+
+def test_a_server_without_ranges(source: Hub, line: Line, tmp_path: Path) -> None:
+    source.faults.add(Fault("cut", at=2_000_000), Fault("no-range"))
+    seen: list[int] = []
+    download(line, Store(tmp_path / "s"), wish(source), seen.append)
+    assert Store(tmp_path / "s").path(DIGEST).read_bytes() == PAYLOAD
+    assert source.sent() == len(PAYLOAD) + 2_000_000 and sum(seen) == len(PAYLOAD)
+
+
+def test_a_server_that_continues_elsewhere(source: Hub, line: Line, tmp_path: Path) -> None:
+    wrong = {"Content-Range": f"bytes 7-{len(PAYLOAD) - 1}/{len(PAYLOAD)}"}
+    source.faults.add(Fault("cut", at=2_000_000), Fault("headers", headers=wrong))
+    download(line, Store(tmp_path / "s"), wish(source))
+    assert Store(tmp_path / "s").path(DIGEST).read_bytes() == PAYLOAD
+    assert source.log[-1].range is None
+
+
+def test_a_file_that_is_longer_or_shorter_than_promised(source: Hub, line: Line, tmp_path: Path) -> None:
+    with pytest.raises(DigestMismatch, match="expected 5000"):
+        download(line, Store(tmp_path / "s"), wish(source, size=5000))
+    with pytest.raises(DigestMismatch, match=f"has {len(PAYLOAD)} bytes, expected {len(PAYLOAD) + 5}"):
+        download(line, Store(tmp_path / "s"), wish(source, size=len(PAYLOAD) + 5))
+    assert source.sent() == 0 or len(source.log) <= 4
+    assert not Store(tmp_path / "s").path(DIGEST).exists()
+
+
+def test_what_is_on_disk_is_not_believed(source: Hub, line: Line, tmp_path: Path) -> None:
+    store = Store(tmp_path / "s")
+    partial = tmp_path / "s/partial" / DIGEST.hex
+    for left in (b"rubbish" * 1000, PAYLOAD + b"too long", b"\0" * len(PAYLOAD)):
+        store.evict(DIGEST)
+        partial.write_bytes(left)
+        download(line, store, wish(source))
+        assert store.path(DIGEST).read_bytes() == PAYLOAD
+    source.log.clear()
+    store.evict(DIGEST)
+    partial.write_bytes(PAYLOAD)
+    download(line, store, wish(source))
+    assert not source.log, "whole already: hashed, not fetched"
+
+
+def test_empty_and_unknown_files(source: Hub, line: Line, tmp_path: Path) -> None:
+    store, small = Store(tmp_path / "s"), b'{"a": 1}'
+    assert download(line, store, wish(source, digest=Digest.of(b""), size=0, path="empty")) == Digest.of(b"")
+    assert store.has(Digest.of(b""), 0)
+    source.faults.add(Fault("cut", at=3))
+    assert download(line, store, wish(source, digest=None, size=None, path="small.json")) == Digest.of(small)
+    git = hashlib.sha1(b"blob 8\0" + small, usedforsecurity=False).hexdigest()
+    item = Download(f"{source.url}/o/m/resolve/main/small.json", "small.json", size=8, git_blob=git)
+    assert download(line, store, item) == Digest.of(small)
+    source.faults.add(Fault("flip", at=3, times=-1))
+    with pytest.raises(DigestMismatch, match="git blob id"):
+        download(line, store, item)
+
+
+def test_refusals_are_not_tried_again(source: Hub, line: Line, tmp_path: Path) -> None:
+    store = Store(tmp_path / "s")
+    for status, kind in ((401, AccessDenied), (403, AccessDenied), (404, NotFound), (410, NotFound), (418, NetworkError)):
+        source.faults.add(Fault("status", status=status))
+        with pytest.raises(kind, match=f"HTTP {status}"):
+            download(line, store, wish(source))
+    assert line.figures.retried == 0
+
+
+def test_nobody_answers(line: Line, tmp_path: Path) -> None:
+    with pytest.raises(NetworkError, match=r"Connection refused \(4 attempts\)"):
+        download(line, Store(tmp_path / "s"), Download("http://127.0.0.1:1/x", "x", DIGEST, 1))
+
+
+def test_credentials_do_not_follow_a_redirect(source: Hub, line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login wrong password wrong\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
+    seen: list[str | None] = []
+    with Hub(tokens=("secret",)) as first:
+        first.add("o/m", tmp_path / "repository", gated=True)
+        item = Download(
+            f"{first.url}/o/m/resolve/main/weights.bin", "weights", DIGEST, len(PAYLOAD), auth=Fixed("Bearer secret")
+        )
+        download(line, Store(tmp_path / "s1"), item)
+        first.faults.add(Fault("redirect", to=source.url.replace("127.0.0.1", "localhost")))
+        with line.get(item.url, {}, item.auth) as response:
+            seen += [step.request.headers.get("Authorization") for step in (*response.history, response)]
+    assert seen[0] == "Bearer secret"
+    assert seen[1] is None or "secret" not in seen[1]
+
+
+def test_a_stop_is_prompt(source: Hub, tmp_path: Path) -> None:
+    source.faults.add(Fault("stall", at=3_000_000, seconds=3))
+    outcome: list[BaseException] = []
+    with Line(QUICK) as line:
+
+        def run() -> None:
+            try:
+                download(line, Store(tmp_path / "s"), wish(source))
+            except Interrupted as error:
+                outcome.append(error)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        time.sleep(0.4)
+        begin = time.monotonic()
+        line.stop()
+        thread.join(5)
+        assert time.monotonic() - begin < 0.5
+    assert len(outcome) == 1
+    assert (tmp_path / "s/partial" / DIGEST.hex).stat().st_size > 2_000_000, "what came stays"
+
+
+CHILD = """
+import sys
+from offline_kit.digest import Digest
+from offline_kit.intake.line import Line
+from offline_kit.intake.store import Store
+from offline_kit.intake.transfer import Download, download
+from pathlib import Path
+root, url, digest, size = sys.argv[1:]
+with Line(__import__("tests.intake_parts", fromlist=["QUICK"]).QUICK) as line:
+    download(line, Store(Path(root)), Download(url, "weights", Digest(digest), int(size)))
+"""
+
+
+def test_a_killed_run_is_resumed(source: Hub, tmp_path: Path) -> None:
+    source.faults.add(Fault("stall", at=1_500_000, seconds=0.8), Fault("stall", at=1_500_000, seconds=0.8))
+    command = [sys.executable, "-c", CHILD, str(tmp_path / "s"), wish(source).url, str(DIGEST), str(len(PAYLOAD))]
+    partial = tmp_path / "s/partial" / DIGEST.hex
+    for least in (1_400_000, 2_900_000):
+        child = subprocess.Popen(command)
+        deadline = time.monotonic() + 10
+        while not (partial.exists() and partial.stat().st_size >= least) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    subprocess.run(command, check=True)
+    assert Store(tmp_path / "s").path(DIGEST).read_bytes() == PAYLOAD
+    time.sleep(1)  # the stalled answers end
+    assert [access.range for access in source.log if access.fault is None][-1] is not None
+    done = source.log[0] if source.log[0].fault is None else source.log[-1]
+    assert done.sent < len(PAYLOAD) - 2_800_000
