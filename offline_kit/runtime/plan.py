@@ -102,7 +102,8 @@ def check_memory(
     if settings.device == "cpu":
         return mistakes
     for model in settings.models:
-        missing = [gpu for gpu in plan.gpus[model.key] if gpu not in total_mib]
+        # Only numbers can be compared: nvidia-smi is asked for those, not for the long names that GPUs have too.
+        missing = [gpu for gpu in plan.gpus[model.key] if gpu not in total_mib and gpu.isdigit()]
         if missing:
             what = f"there is no GPU {', '.join(missing)} in this host (it has {', '.join(total_mib) or 'none'})"
             mistakes.append(
@@ -110,7 +111,7 @@ def check_memory(
             )
             continue
         need = weights_bytes.get(model.key, 0) / world_size(model, settings) / MIB + OVERHEAD_MIB
-        for gpu in plan.gpus[model.key]:
+        for gpu in (gpu for gpu in plan.gpus[model.key] if gpu in total_mib):
             share = model.gpu_memory_utilization * total_mib[gpu]
             if share < need:
                 what = (

@@ -121,7 +121,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
     if options.print:
         print(shlex.join(command))
         return 0
-    if not (Path(path) / "config.json").is_file():
+    if not any((Path(path) / name).is_file() for name in ("config.json", "params.json")):
         what = "has no config.json" if Path(path).is_dir() else "does not exist"
         print(f"{path[1:]}: the folder of '{options.key}' {what} or cannot be read -> unpack the bundle again", file=sys.stderr)
         return 3

@@ -101,6 +101,11 @@ class Gateway:
             connection.sendall(request.encode())
             return b"".join(iter(lambda: connection.recv(65536), b""))
 
+    def change_keys(self, keys: list[tuple[str, str]]) -> None:
+        """As apply and a reload do it."""
+        (self.folder / "keys.conf").write_text(gateway.keys_conf(keys))
+        self._process.send_signal(signal.SIGHUP)
+
     def log(self) -> str:
         return (self.folder / "log").read_text()
 
@@ -298,6 +303,30 @@ def test_large_requests(front: Gateway, engines: dict[str, Engine]) -> None:
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nContent-Length: {65 << 20}\r\n\r\n"
     answer = front.raw(head)
     assert b" 413 " in answer[:20] and json.loads(answer.split(b"\r\n\r\n", 1)[1])["error"]["code"] == 413
+
+
+def test_a_body_of_unknown_length_arrives_whole(front: Gateway, engines: dict[str, Engine]) -> None:
+    pieces = iter([b'{"model": "big-chat", ', b'"messages": []}'])
+    assert front.ask("/v1/chat/completions", data=pieces, headers={"Content-Type": "application/json"}).status_code == 200
+    assert json.loads(engines["chat"].asked[-1].body) == {"model": "big-chat", "messages": []}
+
+
+def test_http_1_0_is_answered(front: Gateway, engines: dict[str, Engine]) -> None:
+    body = json.dumps(QUESTION)
+    head = f"Authorization: Bearer {KEY}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    assert b" 200 " in front.raw(f"POST /v1/chat/completions HTTP/1.0\r\n{head}\r\n\r\n{body}")[:20]
+    assert b" 401 " in front.raw(f"POST /v1/chat/completions HTTP/1.0\r\nContent-Length: {len(body)}\r\n\r\n{body}")[:20]
+
+
+def test_keys_change_without_a_lost_request(front: Gateway, engines: dict[str, Engine]) -> None:
+    with front.ask("/v1/chat/completions", json={**QUESTION, "stream": True}, stream=True) as answer:
+        front.change_keys([("other", "another-key-0123456789")])
+        assert len([line for line in answer.iter_lines() if line]) == 4
+    deadline = time.monotonic() + 5
+    while front.ask("/v1/chat/completions").status_code != 401 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert front.ask("/v1/chat/completions").status_code == 401
+    assert front.ask("/v1/chat/completions", key="another-key-0123456789").status_code == 200
 
 
 def test_the_log_is_json_and_has_no_key(front: Gateway, engines: dict[str, Engine]) -> None:

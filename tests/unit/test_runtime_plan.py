@@ -95,4 +95,6 @@ def test_what_would_fit_is_said() -> None:
     placed, _ = plan.place(wanted)
     assert "raise it above 0.7" in str(plan.check_memory(wanted, placed, {"0": 16384}, {"a": 10 << 30})[0])
     assert "use larger GPUs" in str(plan.check_memory(wanted, placed, {"0": 8192}, {"a": 10 << 30})[0])
+    named = settings("CUDA_VISIBLE_DEVICES=GPU-1a2b", a={})
+    assert plan.check_memory(named, plan.place(named)[0], {"0": 1}, {}) == []
     assert "there is no GPU 0 in this host (it has none)" in str(plan.check_memory(wanted, placed, {}, {})[0])
