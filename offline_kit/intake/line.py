@@ -154,18 +154,24 @@ class Line:
 
         return self.persist(url, attempt)
 
-    def persist(self, where: str, attempt: Callable[[], T], brought: Callable[[], int] = lambda: 0) -> T:
-        """The result of ``attempt``, tried again on Again. ``brought``: bytes so far. Raises NetworkError, Interrupted."""
+    def persist(
+        self, where: str, attempt: Callable[[], T], reached: Callable[[], int] = lambda: 0, retries: int | None = None
+    ) -> T:
+        """The result of ``attempt``, tried again on Again. ``reached``: how many bytes there are; ``retries`` overrides.
+
+        Raises NetworkError, Interrupted.
+        """
+        allowed = self.options.retries if retries is None else retries
         failures = 0
         while True:
-            before = brought()
+            before = reached()
             try:
                 return attempt()
             except Again as again:
                 if self.stopped.is_set():
                     raise Interrupted("stopped") from again
-                failures = 1 if brought() - before >= _WORTH else failures + 1
-                if failures > self.options.retries:
+                failures = 1 if reached() - before >= _WORTH else failures + 1
+                if failures > allowed:
                     remedy = "check the network and HTTPS_PROXY, then run the command again: it goes on where it stopped"
                     raise NetworkError(f"{again.reason} ({failures} attempts)", where=where, remedy=remedy) from again
                 self.figures.add(retried=1)

@@ -27,6 +27,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils import logging as hub_logging
 
 from offline_kit.digest import Digest
 from offline_kit.errors import AccessDenied, DigestMismatch, KitError, NetworkError, NotFound, SpecError
@@ -40,6 +41,7 @@ from offline_kit.spec.manifest import ModelSpec
 from offline_kit.spec.names import safe_path
 
 T = TypeVar("T")
+_quiet: Callable[[], None] = hub_logging.set_verbosity_error
 _PATIENCE = 120.0  # seconds for one question: the library itself waits for ever on a silent socket
 # huggingface_hub 1.x speaks through httpx, 2.x through httpx2: the base of its own error class is that of whichever it is.
 _HttpError: type[Exception] = HfHubHTTPError.__bases__[0]
@@ -50,13 +52,15 @@ class HubSource:
 
     def resolve(self, key: str, entry: ModelSpec, wanted: Digest, context: Context) -> LockedModel:
         """Raises KitError."""
+        _quiet()  # what goes wrong is said once, by our own errors
         endpoint, name = _endpoint(entry), f"{entry.location}@{entry.revision}"
         api = HfApi(endpoint=endpoint, library_name="offline-kit", token=get_token() or False)
         ask = functools.partial(_ask, context, endpoint, entry)
         commit = ask(lambda: api.model_info(entry.location, revision=entry.revision, timeout=_PATIENCE).sha)
         if not commit:
             raise NotFound("the hub names no commit", where=name)
-        tree = ask(lambda: list(api.list_repo_tree(entry.location, recursive=True, revision=commit)))
+        # This call, unlike the one before, tries again by itself.
+        tree = ask(lambda: list(api.list_repo_tree(entry.location, recursive=True, revision=commit)), retries=0)
         listed = {item.path: item for item in tree if isinstance(item, RepoFile)}
         for path in listed:
             try:
@@ -143,7 +147,7 @@ def _gated(repository: str, endpoint: str) -> AccessDenied:
     return AccessDenied("the hub gives this model only to those who asked for it", where=repository, remedy=remedy)
 
 
-def _ask(context: Context, endpoint: str, entry: ModelSpec, question: Callable[[], T]) -> T:
+def _ask(context: Context, endpoint: str, entry: ModelSpec, question: Callable[[], T], retries: int | None = None) -> T:
     """The answer of the hub's API, tried again where that may help. Raises KitError."""
     page, name = f"{endpoint}/{entry.location}", entry.location
 
@@ -175,7 +179,7 @@ def _ask(context: Context, endpoint: str, entry: ModelSpec, question: Callable[[
         except (_HttpError, OSError) as error:
             raise Again(str(error) or type(error).__name__) from error
 
-    return context.line.persist(endpoint, attempt)
+    return context.line.persist(endpoint, attempt, retries=retries)
 
 
 def _within(seconds: float, question: Callable[[], T]) -> T:
