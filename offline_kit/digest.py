@@ -71,12 +71,19 @@ class Digest:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        text = core_schema.no_info_after_validator_function(cls, core_schema.str_schema(pattern=r"^(sha256:)?[0-9a-f]{64}$"))
         return core_schema.json_or_python_schema(
-            json_schema=text,
-            python_schema=core_schema.union_schema([core_schema.is_instance_schema(cls), text]),
+            json_schema=core_schema.str_schema(pattern=r"^(sha256:)?[0-9a-f]{64}$"),
+            python_schema=core_schema.no_info_plain_validator_function(cls._parse),
             serialization=core_schema.plain_serializer_function_ser_schema(str),
         )
+
+    @classmethod
+    def _parse(cls, value: object) -> Digest:
+        if isinstance(value, Digest):
+            return value
+        if not isinstance(value, str):
+            raise ValueError(f"not a sha256 digest: {value!r} (quote it if it is all digits)")
+        return cls(value)
 
 
 class Hasher:
