@@ -247,11 +247,12 @@ def _reason(error: BaseException) -> str:
     inner: Any = error
     if isinstance(error, (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)):
         return "timed out"
-    while (deeper := getattr(inner, "reason", None) or (inner.args and inner.args[0])) and isinstance(deeper, BaseException):
+    while deeper := next(
+        (item for item in (getattr(inner, "reason", None), *inner.args) if isinstance(item, BaseException)), None
+    ):
         inner = deeper
     text = str(inner).rpartition(": ")[2] or type(inner).__name__
-    prefix = "through the proxy: " if isinstance(error, requests.exceptions.ProxyError) else ""
-    return prefix + text.strip("()'\"")
+    return f"through the proxy: {text}" if isinstance(error, requests.exceptions.ProxyError) else text
 
 
 def _retry_after(text: str | None) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -258,3 +259,51 @@ def test_a_killed_run_is_resumed(source: Hub, tmp_path: Path) -> None:
     assert [access.range for access in source.log if access.fault is None][-1] is not None
     done = source.log[0] if source.log[0].fault is None else source.log[-1]
     assert done.sent < len(PAYLOAD) - 2_800_000
+
+
+def test_a_private_ca(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    certificate, key = tmp_path / "ca.pem", tmp_path / "ca.key"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1"]
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    subprocess.run([*command, *names, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
+    with Hub() as hub:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(certificate, key)
+        hub._server.socket = tls.wrap_socket(hub._server.socket, server_side=True)
+        hub.add("o/m", write(tmp_path / "repository", {"weights.bin": PAYLOAD}))
+        item = Download(wish(hub).url.replace("http:", "https:"), "weights", DIGEST, len(PAYLOAD))
+        with Line(QUICK) as line, pytest.raises(NetworkError, match=r"certificate is not trusted.* -> .*SSL_CERT_FILE"):
+            download(line, Store(tmp_path / "s"), item)
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        with Line(QUICK) as line:
+            assert download(line, Store(tmp_path / "s"), item) == DIGEST
+
+
+def test_a_disk_that_fills_up(source: Hub, tmp_path: Path) -> None:
+    """The limit on the size of a file stands for the disk: writing beyond it fails in the same place."""
+    limited = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+    limited += "resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))\n" + CHILD
+    command = [sys.executable, "-c", limited, str(tmp_path / "s"), wish(source).url, str(DIGEST), str(len(PAYLOAD))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "DiskError" in done.stderr and str(tmp_path / "s") in done.stderr
+    assert len(source.log) == 1, "a full disk is no passing failure"
+
+
+def test_ctrl_c_ends_a_run_at_once(source: Hub, tmp_path: Path) -> None:
+    source.faults.add(Fault("stall", at=1_500_000, seconds=4))
+    work = CHILD.replace("    download(", "    crew.run([lambda: download(").rstrip() + "], 2, line.stop)\n"
+    command = [sys.executable, "-c", "from offline_kit.intake import crew\n" + work]
+    child = subprocess.Popen(
+        [*command, str(tmp_path / "s"), wish(source).url, str(DIGEST), str(len(PAYLOAD))], stderr=subprocess.PIPE
+    )
+    partial = tmp_path / "s/partial" / DIGEST.hex
+    deadline = time.monotonic() + 10
+    while not (partial.exists() and partial.stat().st_size >= 1_400_000) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    begin = time.monotonic()
+    child.send_signal(signal.SIGINT)
+    _, talk = child.communicate(timeout=10)
+    assert time.monotonic() - begin < 1 and b"KeyboardInterrupt" in talk
+    assert partial.stat().st_size >= 1_400_000

@@ -69,7 +69,7 @@ class RegistryAuth:
     """Answers a registry's challenge: basic, or a token from the service that it names. Safe for several threads."""
 
     def __init__(self, registry: str, repository: str, line: Line, *, plain: bool) -> None:
-        """``plain``: plain HTTP is allowed for this registry."""
+        """``plain``: plain HTTP is allowed beyond the loopback too, also to the token service."""
         self._registry, self._repository, self._line, self._plain = registry, repository, line, plain
         self._lock, self._login = threading.Lock(), Login(registry)
         self._header: str | None = None

@@ -60,7 +60,7 @@ class Repository:
 
     @cached_property
     def _auth(self) -> RegistryAuth:
-        return RegistryAuth(self._reference.registry, self._reference.repository, self._line, plain=self._plain)
+        return RegistryAuth(self._reference.registry, self._reference.repository, self._line, plain=self._insecure)
 
     @cached_property
     def _base(self) -> str:
