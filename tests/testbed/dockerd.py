@@ -32,7 +32,8 @@ class Dockerd:
 
     `folder` must be absent, empty or one that an earlier Dockerd left (its images are then still there).
     `runtimes` maps names of OCI runtimes to programs, `path` lists folders that come first in the daemon's PATH (for
-    another version's binaries or stand-ins of vendor hooks), `settings` goes into daemon.json.
+    another version's binaries or stand-ins of vendor hooks), `compose` is the client's Compose plug-in (None: the one that
+    tests.testbed.compose finds), `settings` goes into daemon.json.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Dockerd:
         airgap: bool = False,
         runtimes: Mapping[str, Path] | None = None,
         path: Sequence[Path] = (),
+        compose: Path | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.folder = folder.resolve()
@@ -50,6 +52,7 @@ class Dockerd:
         self.namespace = f"offline-kit-{secrets.token_hex(4)}" if airgap else None
         self.nsenter = ["nsenter", f"--net=/run/netns/{self.namespace}"] if airgap else []
         self._search = os.pathsep.join([*map(str, path), os.environ.get("PATH", ""), "/usr/sbin:/usr/bin:/sbin:/bin"])
+        self._compose = compose
         self._settings = {**(settings or {})}
         if runtimes:
             self._settings["runtimes"] = {name: {"path": str(program)} for name, program in runtimes.items()}
@@ -137,7 +140,8 @@ class Dockerd:
         client = shutil.which("docker", path=beside)
         if not client:
             raise TestbedError("the docker client is missing; bash tests/testbed/setup.sh installs it")
-        for link, target in (("bin/docker", client), ("client/cli-plugins/docker-compose", str(compose.plugin()))):
+        plugin = self._compose or compose.plugin()
+        for link, target in (("bin/docker", client), ("client/cli-plugins/docker-compose", str(plugin))):
             (self.folder / link).unlink(missing_ok=True)
             (self.folder / link).symlink_to(target)
         pidfile = self.folder / "pid"
