@@ -16,7 +16,7 @@ from offline_kit.bundle.images import layout_files
 from offline_kit.digest import Digest
 from offline_kit.errors import DigestMismatch, SpecError
 from offline_kit.spec.lock import Lock
-from offline_kit.spec.names import VERSION, safe_path
+from offline_kit.spec.names import VERSION, safe_path, shell_name
 
 MADE_BY = f"offline-kit {__version__}"
 
@@ -75,7 +75,7 @@ def _small(path: str, content: bytes, executable: bool) -> Entry:
 def _kit_env(lock: Lock, version: str, files: int) -> str:
     tags: dict[str, str] = {}
     for key, image in sorted(lock.images.items()):
-        name = f"KIT_IMAGE_{key.replace('-', '_').replace('.', '_')}"
+        name = f"KIT_IMAGE_{shell_name(key)}"
         if name in tags:
             raise SpecError(f"two images would both be {name} for the scripts", where=f"images.{key}", remedy="rename one key")
         tags[name] = image.tag(key)

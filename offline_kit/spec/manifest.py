@@ -13,9 +13,9 @@ from pydantic import Field, field_validator, model_validator
 
 from offline_kit.digest import Digest
 from offline_kit.spec import document
-from offline_kit.spec.names import KEY, ImageReference, Source, safe_path
+from offline_kit.spec.names import KEY, KEY_AT_MOST, ImageReference, Source, safe_path, shell_name
 
-Key = Annotated[str, Field(pattern=KEY)]
+Key = Annotated[str, Field(pattern=KEY, max_length=KEY_AT_MOST)]
 Accelerator = Literal["nvidia", "cpu"]
 
 
@@ -104,6 +104,11 @@ class Manifest(document.Frozen):
         missing = [role for role in ("engine", "gateway") if role not in self.images]
         if missing:
             raise ValueError(f"images: {' and '.join(missing)} missing: the kit needs an image for each of these")
+        for group, keys in (("images", list(self.images)), ("models", list(self.models))):
+            names: dict[str, str] = {}
+            for key in keys:
+                if (other := names.setdefault(shell_name(key), key)) != key:
+                    raise ValueError(f"{group}: {other} and {key} would be one name for the scripts: rename one of them")
         return self
 
 

@@ -9,10 +9,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-KEY = r"^[a-z0-9]([a-z0-9_.-]{0,46}[a-z0-9])?$"
+# A path component as Docker takes it in a name, because a key becomes one: no "a..b", no "a_.b".
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+KEY = f"^{_COMPONENT}$"
+KEY_AT_MOST = 48
 VERSION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,62}")
-_SEGMENT = re.compile(r"[^\x00-\x1f\x7f\\]{1,255}")
-_REPOSITORY = re.compile(r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*")
+_SEGMENT = re.compile(r"[^\x00-\x1f\x7f\\]+")
+_SEGMENT_AT_MOST = 255  # bytes, not characters: the limit of file systems
+_REPOSITORY = re.compile(f"{_COMPONENT}(?:/{_COMPONENT})*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 SCHEMES = {"image": ("docker", "docker-daemon"), "model": ("hf", "dir")}
 
@@ -22,7 +26,15 @@ def safe_path(path: str) -> str:
     segments = path.split("/")
     if any(part in ("", ".", "..") or not _SEGMENT.fullmatch(part) for part in segments) or segments[0][0] in "-~":
         raise ValueError(f"not a safe relative path: {path!r}")
+    # A lone surrogate (a file name that is not UTF-8) fails here: UnicodeEncodeError is a ValueError.
+    if any(len(part.encode()) > _SEGMENT_AT_MOST for part in segments):
+        raise ValueError(f"a part of this path is longer than the {_SEGMENT_AT_MOST} bytes that file systems take: {path!r}")
     return path
+
+
+def shell_name(key: str) -> str:
+    """The key as a part of a variable's name."""
+    return key.replace("-", "_").replace(".", "_")
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,17 @@ def test_a_good_manifest_gets_safe_defaults() -> None:
         ),
         (("nginx:1.29-alpine", "NGINX:1"), "m.yaml, line 5: images.gateway.source: not an image reference"),
         (("  gateway:", "  proxy:"), "images: gateway missing"),
+        (("  chat:", "  a..b:"), "models.a..b"),
+        (("  chat:", "  a_.b:"), "models.a_.b"),
+        (("  chat:", f"  {'k' * 49}:"), "at most 48 characters"),
+        (
+            ("models:\n", "models:\n  a-b: {source: 'dir:///x'}\n  a.b: {source: 'dir:///y'}\n"),
+            "models: a-b and a.b would be one name for the scripts: rename one of them",
+        ),
+        (
+            ("models:\n", "  x_y: {source: 'docker://x:1'}\n  x-y: {source: 'docker://y:1'}\nmodels:\n"),
+            "images: x_y and x-y would be one name",
+        ),
         (("name: demo", "name: Demo Kit"), "m.yaml, line 2: name: "),
         (("name: demo", "name: demo\nname: other"), "m.yaml, line 3: 'name' is given twice"),
         (("name: demo", "name: [demo"), "m.yaml, line 3: not valid YAML"),
@@ -83,6 +94,14 @@ def test_the_schema_knows_every_field() -> None:
 def test_unsafe_paths_are_refused(path: str) -> None:
     with pytest.raises(ValueError, match="not a safe relative path"):
         safe_path(path)
+
+
+def test_a_part_of_a_path_is_limited_in_bytes() -> None:
+    assert safe_path("a/" + "ö" * 127) == "a/" + "ö" * 127
+    with pytest.raises(ValueError, match="255 bytes"):
+        safe_path("a/" + "ö" * 128)
+    with pytest.raises(ValueError, match="surrogates"):
+        safe_path("a\udcff")
 
 
 @pytest.mark.parametrize(
