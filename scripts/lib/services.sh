@@ -167,7 +167,7 @@ no kernel image is available => this image has no code for this GPU: it is too o
 driver version is insufficient|driver.*too old|system has unsupported display driver|forward compatibility => the NVIDIA driver does not fit the CUDA of the image: update the driver
 could not select device driver|unknown or invalid runtime name|unknown runtime specified => Docker cannot give out GPUs: install the NVIDIA container toolkit, run 'nvidia-ctk runtime configure --runtime=docker' and restart Docker
 safetensors.*(error|incomplete|too large|invalid)|HeaderTooLarge|MetadataIncompleteBuffer|unexpected EOF|PytorchStreamReader failed => a model file is truncated or damaged: scripts/verify.sh finds which
-repo id must be in the form|no such model folder|no folder .*models|no config\.json|/models/[^ ]* (is not there|does not exist|is missing|not found) => the model's folder is not there: compare "path" in config/models.json with the folders in models/
+repo id must be in the form|the folder of '[^']*' (has no|does not exist)|/models/[^ ]* (is not there|does not exist|is missing|not found) => the model's folder is not there: compare "path" in config/models.json with the folders in models/
 port is already allocated|address already in use|failed to bind|bind for .* failed => a port is taken by another program: change it in .env (ss -ltnp shows by whom)
 read-only file system|permission denied => a file or folder cannot be read or written by the services' user: files below models/ must be readable for all, .state/cache must be theirs
 no space left on device => a disk is full

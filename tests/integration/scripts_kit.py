@@ -27,21 +27,31 @@ from offline_kit.bundle.layout import lay_out
 from offline_kit.digest import Digest
 from offline_kit.host.render import render
 from offline_kit.spec.lock import Blob, Layer, Lock, LockedFile, LockedImage, LockedModel, LockedText
+from offline_kit.spec.manifest import Accelerator
 
 PORTS = {"router": 18700, "chat": 18701, "embedding": 18702, "rerank": 18703}
 MODELS = {
     "models": {
-        key: {"name": f"tiny-{key}", "path": f"/models/{key}", "type": key, "port": PORTS[key], "gpu_memory_utilization": 0.2,
-              "max_model_len": 128, "tensor_parallel_size": 1, "dtype": "float32"}
+        key: {
+            "name": f"tiny-{key}",
+            "path": f"/models/{key}",
+            "type": key,
+            "port": PORTS[key],
+            "gpu_memory_utilization": 0.2,
+            "max_model_len": 128,
+            "tensor_parallel_size": 1,
+            "dtype": "float32",
+        }
         for key in ("chat", "embedding", "rerank")
     }
-}  # fmt: skip
+}
 CONFIG = {"models.json": json.dumps(MODELS, indent=2).encode() + b"\n", "vllm_config.yaml": b"seed: 0\n"}
 STAND_IN = '''\
 #!/usr/bin/python3
 """Answers like `vllm serve FOLDER --served-model-name NAME --port 8000`; misbehaves as FOLDER/fault says."""
-import json, pathlib, sys, time
+import json, pathlib, signal, sys, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 folder = pathlib.Path(sys.argv[2])
 fault = (folder / "fault").read_text().strip() if (folder / "fault").exists() else ""
 print("loading weights", file=sys.stderr, flush=True)
@@ -92,25 +102,50 @@ def make_shelf(folder: Path, *, small: bool = False) -> Shelf:
     folder.mkdir(parents=True, exist_ok=True)
     if small:
         names = ("engine", "gateway")
-        return Shelf({name: _image(folder, f"offline-kit-test/{name}:small", [_busybox(), [(f"{name}.txt", b"text\n")]]) for name in names}, folder)
+        return Shelf(
+            {
+                name: _image(folder, f"offline-kit-test/{name}:small", [_busybox(), [(f"{name}.txt", b"text\n")]])
+                for name in names
+            },
+            folder,
+        )
     engine = _image(folder, "offline-kit-test/engine:1", [_busybox(), _python()])
     gateway = _image(folder, "offline-kit-test/gateway:1", [_busybox(), _program("/usr/sbin/nginx")])
     return Shelf({"engine": engine, "gateway": gateway}, folder)
 
 
-def make_kit(shelf: Shelf, target: Path, *, images: Mapping[str, LockedImage] | None = None,
-             accelerator: str = "cpu", platform: str = "linux/amd64") -> Path:
+def make_kit(
+    shelf: Shelf,
+    target: Path,
+    *,
+    images: Mapping[str, LockedImage] | None = None,
+    accelerator: Accelerator = "cpu",
+    platform: str = "linux/amd64",
+) -> Path:
     """Lays a kit out in `target`, three models with an odd name among their files. Returns `target`."""
-    payload = {f"{key}/{name}": f"{key} {name}\n".encode() for key in MODELS["models"] for name in ("config.json", "a file.bin")}
-    files = {path: LockedFile(path=path.split("/", 1)[1], size=len(data), sha256=Digest.of(data)) for path, data in payload.items()}
+    payload = {
+        f"{key}/{name}": f"{key} {name}\n".encode() for key in MODELS["models"] for name in ("config.json", "a file.bin")
+    }
+    files = {
+        path: LockedFile(path=path.split("/", 1)[1], size=len(data), sha256=Digest.of(data)) for path, data in payload.items()
+    }
     wanted = Digest.of(b"")
     lock = Lock(
-        name="test-kit", platform=platform, accelerator=accelerator, images=dict(images or shelf.images),  # type: ignore[arg-type]
-        models={key: LockedModel(wanted=wanted, source=f"dir:///{key}", commit=None,
-                                 files=tuple(file for path, file in files.items() if path.startswith(f"{key}/")))
-                for key in MODELS["models"]},
+        name="test-kit",
+        platform=platform,
+        accelerator=accelerator,
+        images=dict(images or shelf.images),
+        models={
+            key: LockedModel(
+                wanted=wanted,
+                source=f"dir:///{key}",
+                commit=None,
+                files=tuple(file for path, file in files.items() if path.startswith(f"{key}/")),
+            )
+            for key in MODELS["models"]
+        },
         config={name: LockedText(size=len(data), sha256=Digest.of(data)) for name, data in CONFIG.items()},
-    )  # fmt: skip
+    )
     texts, executables = render(lock, "v1.0.0", CONFIG)
     by_digest = {Digest.of(data).hex: data for data in payload.values()}
     for entry in lay_out(lock, "v1.0.0", texts, executables):
@@ -131,7 +166,7 @@ def make_kit(shelf: Shelf, target: Path, *, images: Mapping[str, LockedImage] | 
 
 def rewrite(kit: Path, name: str, data: bytes | None) -> None:
     """Gives a file other content, or takes it away, and mends SHA256SUMS: another kit, not a damaged one."""
-    sums = dict(reversed(line.split("  ", 1)) for line in (kit / "SHA256SUMS").read_text().splitlines())
+    sums = {line[66:]: line[:64] for line in (kit / "SHA256SUMS").read_text().splitlines()}
     if data is None:
         (kit / name).unlink()
         del sums[name]
@@ -141,22 +176,53 @@ def rewrite(kit: Path, name: str, data: bytes | None) -> None:
     (kit / "SHA256SUMS").write_text("".join(f"{sums[path]}  {path}\n" for path in sorted(sums, key=str.encode)))
 
 
-def run(kit: Path, script: str, *arguments: str, env: Mapping[str, str] | None = None, prefix: Sequence[str] = (),
-        cwd: Path | None = None, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-    """Runs a script of the kit; stdin is empty; never raises on an exit code."""
-    return subprocess.run([*prefix, str(kit / script), *arguments], env={**os.environ, **(env or {})}, capture_output=True,
-                          text=True, stdin=subprocess.DEVNULL, cwd=cwd, timeout=timeout, check=False)
+def run(
+    kit: Path,
+    script: str,
+    *arguments: str,
+    env: Mapping[str, str] | None = None,
+    prefix: Sequence[str] = (),
+    cwd: Path | None = None,
+    timeout: float = 300,
+) -> subprocess.CompletedProcess[str]:
+    """Runs a script of the kit, by $OFFLINE_KIT_TEST_BASH where that is set; stdin is empty; never raises on an exit code."""
+    shell = os.environ.get("OFFLINE_KIT_TEST_BASH")
+    return subprocess.run(
+        [*prefix, *([shell] if shell else []), str(kit / script), *arguments],
+        env={**os.environ, **(env or {})},
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        cwd=cwd,
+        timeout=timeout,
+        check=False,
+    )
 
 
 def _image(folder: Path, name: str, layers: Sequence[Sequence[tuple[str, Path | bytes | str]]]) -> LockedImage:
     locked = [_layer(folder, layer) for layer in layers]
-    config = {"architecture": "amd64", "os": "linux", "config": {"Env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"], "Cmd": ["/bin/sh"]},
-              "rootfs": {"type": "layers", "diff_ids": [str(layer.diff_id) for layer in locked]}}  # fmt: skip
+    config = {
+        "architecture": "amd64",
+        "os": "linux",
+        "config": {"Env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"], "Cmd": ["/bin/sh"]},
+        "rootfs": {"type": "layers", "diff_ids": [str(layer.diff_id) for layer in locked]},
+    }
     stored = _store(folder, json.dumps(config).encode(), "application/vnd.oci.image.config.v1+json")
     kind = "application/vnd.oci.image.manifest.v1+json"
-    manifest = {"schemaVersion": 2, "mediaType": kind, "config": _descriptor(stored), "layers": [_descriptor(layer) for layer in locked]}
-    return LockedImage(wanted=Digest.of(b""), source=f"docker://{name}", reference=name, manifest=_store(folder, json.dumps(manifest).encode(), kind),
-                       config=stored, layers=tuple(locked))
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": kind,
+        "config": _descriptor(stored),
+        "layers": [_descriptor(layer) for layer in locked],
+    }
+    return LockedImage(
+        wanted=Digest.of(b""),
+        source=f"docker://{name}",
+        reference=name,
+        manifest=_store(folder, json.dumps(manifest).encode(), kind),
+        config=stored,
+        layers=tuple(locked),
+    )
 
 
 def _layer(folder: Path, members: Sequence[tuple[str, Path | bytes | str]]) -> Layer:
@@ -197,7 +263,13 @@ def _busybox() -> list[tuple[str, Path | bytes | str]]:
     links: list[tuple[str, Path | bytes | str]] = [(f"bin/{name}", "busybox") for name in ("sh", "true", "cat", "sleep")]
     passwd = b"root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n"
     # without a /tmp of its own, the second start of a container gives its tmpfs the wrong mode (runc takes the folder's)
-    return [("tmp/", b""), ("bin/busybox", Path("/bin/busybox")), *links, ("etc/passwd", passwd), ("etc/group", b"root:x:0:\nnogroup:x:65534:\n")]
+    return [
+        ("tmp/", b""),
+        ("bin/busybox", Path("/bin/busybox")),
+        *links,
+        ("etc/passwd", passwd),
+        ("etc/group", b"root:x:0:\nnogroup:x:65534:\n"),
+    ]
 
 
 def _program(path: str) -> list[tuple[str, Path | bytes | str]]:
@@ -209,8 +281,19 @@ def _python() -> list[tuple[str, Path | bytes | str]]:
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     program = Path(sys.base_prefix, "bin", version).resolve()
     library = Path(sys.base_prefix, "lib", version)
-    left_out = {"test", "tests", "site-packages", "dist-packages", "idlelib", "tkinter", "lib2to3", "ensurepip", "turtledemo", "__pycache__",
-                "pydoc_data"}
+    left_out = {
+        "test",
+        "tests",
+        "site-packages",
+        "dist-packages",
+        "idlelib",
+        "tkinter",
+        "lib2to3",
+        "ensurepip",
+        "turtledemo",
+        "__pycache__",
+        "pydoc_data",
+    }
     files = [path for path in _walk(library, left_out) if path.suffix in (".py", ".so")]
     members: list[tuple[str, Path | bytes | str]] = [(str(program), program), ("/usr/bin/python3", str(program))]
     members += [(str(path), path.resolve()) for path in files]

@@ -59,7 +59,11 @@ def test_a_tag_that_names_other_content_is_put_right(kit: Path, dockerd: Dockerd
     engine, gateway = (shelf.images[key].tag(key) for key in ("engine", "gateway"))
     dockerd.docker("tag", gateway, engine)
     done = scripts_kit.run(kit, "scripts/load_images.sh", env=dockerd.env)
-    assert done.returncode == 0 and "engine (offline-kit-test/engine:small, " in done.stderr and done.stderr.count("loaded in") == 1
+    assert (
+        done.returncode == 0
+        and "engine (offline-kit-test/engine:small, " in done.stderr
+        and done.stderr.count("loaded in") == 1
+    )
     assert dockerd.docker("image", "inspect", "--format", "{{.Id}}", engine) == str(shelf.images["engine"].config.digest)
 
 
@@ -73,7 +77,11 @@ def test_a_damaged_blob_is_not_given_to_docker(kit: Path, dockerd: Dockerd, shel
     data[len(data) // 2] ^= 1
     blob.write_bytes(data)
     done = scripts_kit.run(kit, "scripts/load_images.sh", env=dockerd.env)
-    assert done.returncode == 5 and "'engine' (offline-kit-test/engine:small)" in done.stderr and f"changed: images/blobs/sha256/{blob.name}" in done.stderr
+    assert (
+        done.returncode == 5
+        and "'engine' (offline-kit-test/engine:small)" in done.stderr
+        and f"changed: images/blobs/sha256/{blob.name}" in done.stderr
+    )
     assert tags(dockerd) == []
 
 

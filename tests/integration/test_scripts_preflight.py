@@ -35,7 +35,7 @@ def kit(shelf: scripts_kit.Shelf, tmp_path: Path) -> Path:
 
 
 def preflight(kit: Path, *arguments: str, env: Mapping[str, str]) -> tuple[int, Findings]:
-    """Exit code, and check -> (level, found, remedy); where a check has several findings the worst; asserts that nothing changed."""
+    """Exit code, and check -> (level, found, remedy), of several findings the worst; asserts that nothing changed."""
     before = snapshot(kit)
     done = scripts_kit.run(kit, "scripts/preflight.sh", "--json", *arguments, env=env)
     assert snapshot(kit) == before
@@ -58,7 +58,9 @@ def nvidia_smi(folder: Path, rows: str, *, code: int = 0, listed: str = "") -> s
     folder.mkdir()
     (folder / "rows").write_text(rows)
     (folder / "listed").write_text(listed)
-    (folder / "nvidia-smi").write_text(f"#!/bin/sh\n[ \"$1\" = -L ] && exec cat '{folder}/listed'\ncat '{folder}/rows'\nexit {code}\n")
+    (folder / "nvidia-smi").write_text(
+        f"#!/bin/sh\n[ \"$1\" = -L ] && exec cat '{folder}/listed'\ncat '{folder}/rows'\nexit {code}\n"
+    )
     (folder / "nvidia-smi").chmod(0o755)
     return str(folder)
 
@@ -75,7 +77,17 @@ def taken(port: int) -> Iterator[None]:
 def test_a_good_host_is_good(kit: Path, dockerd: Dockerd) -> None:
     code, found = preflight(kit, env=dockerd.env)
     assert code == 0, found
-    assert {"bash", "programs", "architecture", "docker", "compose", "memory", "disk of Docker", "disk of the kit", "ports"} <= found.keys()
+    assert {
+        "bash",
+        "programs",
+        "architecture",
+        "docker",
+        "compose",
+        "memory",
+        "disk of Docker",
+        "disk of the kit",
+        "ports",
+    } <= found.keys()
     table = scripts_kit.run(kit, "scripts/preflight.sh", env=dockerd.env)
     assert table.returncode == 0 and table.stdout.startswith("OK    bash") and table.stderr == ""
 
@@ -88,7 +100,9 @@ def test_no_docker(kit: Path, tmp_path: Path) -> None:
 
 def test_docker_that_does_not_answer(kit: Path, dockerd: Dockerd, tmp_path: Path) -> None:
     code, found = preflight(kit, env={**dockerd.env, "DOCKER_HOST": f"unix://{tmp_path}/none.sock"})
-    assert code == 4 and found["docker"][0] == "FAIL" and "does not answer" in found["docker"][1] and found["compose"][0] == "OK"
+    assert (
+        code == 4 and found["docker"][0] == "FAIL" and "does not answer" in found["docker"][1] and found["compose"][0] == "OK"
+    )
 
 
 def test_anothers_docker(kit: Path, dockerd: Dockerd) -> None:
@@ -103,7 +117,9 @@ class OldDocker(http.server.BaseHTTPRequestHandler):
         self.do_GET()
 
     def do_GET(self) -> None:
-        data = json.dumps({"Version": "19.03.15", "ApiVersion": "1.40", "MinAPIVersion": "1.12", "Os": "linux", "Arch": "amd64"}).encode()
+        data = json.dumps(
+            {"Version": "19.03.15", "ApiVersion": "1.40", "MinAPIVersion": "1.12", "Os": "linux", "Arch": "amd64"}
+        ).encode()
         self.send_response(200)
         self.send_header("API-Version", "1.40")
         self.send_header("Content-Type", "application/json")
@@ -115,7 +131,7 @@ class OldDocker(http.server.BaseHTTPRequestHandler):
     def address_string(self) -> str:
         return "client"
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+    def log_message(self, format: str, *args: Any) -> None:
         del format, args
 
 
@@ -167,7 +183,11 @@ def test_a_port_that_is_taken(kit: Path, dockerd: Dockerd, tmp_path: Path, with_
         env["PATH"] = f"{limited_path(tmp_path / 'bin')}:{dockerd.folder / 'bin'}"
     with taken(scripts_kit.PORTS["chat"]):
         code, found = preflight(kit, env=env)
-    assert code == 4 and found["ports"][0] == "FAIL" and f"{scripts_kit.PORTS['chat']} (VLLM_CHAT_PORT) is taken by " in found["ports"][1]
+    assert (
+        code == 4
+        and found["ports"][0] == "FAIL"
+        and f"{scripts_kit.PORTS['chat']} (VLLM_CHAT_PORT) is taken by " in found["ports"][1]
+    )
     if with_ss:
         assert f"(pid {os.getpid()})" in found["ports"][1]
     assert preflight(kit, env=env)[0] == 0
@@ -178,7 +198,9 @@ def test_ports_follow_the_operators_settings(kit: Path, dockerd: Dockerd, tmp_pa
     settings.write_text("# mine\nexport VLLM_CHAT_PORT='18799'\r\nVLLM_RERANK_PORT=18799 # twice\nVLLM_EMBEDDING_PORT=70000\n")
     done = scripts_kit.run(kit, "scripts/preflight.sh", f"--env-file={settings}", env=dockerd.env)
     assert done.returncode == 4
-    assert "18799 is both VLLM_RERANK_PORT and VLLM_CHAT_PORT" in done.stdout and "VLLM_EMBEDDING_PORT is '70000'" in done.stdout
+    assert (
+        "18799 is both VLLM_RERANK_PORT and VLLM_CHAT_PORT" in done.stdout and "VLLM_EMBEDDING_PORT is '70000'" in done.stdout
+    )
 
 
 def test_files_that_the_services_could_not_read(kit: Path, dockerd: Dockerd) -> None:
@@ -221,7 +243,14 @@ A40 = "0, NVIDIA A40, 550.54.15, 46068, 4\n1, NVIDIA A40, 550.54.15, 46068, 4\n"
         (A40.replace("550.54.15", "470.223.02"), 0, "0", "driver", "FAIL", "470.223.02 is too old"),
         ("0, NVIDIA GB10, 580.95.05, [N/A], [N/A]\n", 0, "0", "GPU 0", "WARN", "does not report its memory ([N/A])"),
         ("0, Tesla K80, 550.1, [Not Supported], [Not Supported]\n", 0, "0", "GPU 0", "WARN", "([Not Supported])"),
-        ("NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.\n", 9, "0", "driver", "FAIL", "nvidia-smi fails"),
+        (
+            "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.\n",
+            9,
+            "0",
+            "driver",
+            "FAIL",
+            "nvidia-smi fails",
+        ),
         ("No devices were found\n", 0, "0", "driver", "FAIL", "No devices were found"),
     ],
 )
@@ -231,7 +260,9 @@ def test_what_nvidia_smi_says(
     smi = nvidia_smi(tmp_path / "smi", rows, code=code, listed="GPU 0: NVIDIA A40 (UUID: GPU-9a)\n")
     settings = tmp_path / "env"
     settings.write_text(f"CUDA_VISIBLE_DEVICES={visible}\n")
-    _, found = preflight(kit, "--device=nvidia", "--env-file", str(settings), env={**dockerd.env, "PATH": f"{smi}:{dockerd.env['PATH']}"})
+    _, found = preflight(
+        kit, "--device=nvidia", "--env-file", str(settings), env={**dockerd.env, "PATH": f"{smi}:{dockerd.env['PATH']}"}
+    )
     assert found[check][0] == level and says in found[check][1]
 
 

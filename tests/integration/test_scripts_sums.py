@@ -12,9 +12,44 @@ import pytest
 
 from tests.integration import scripts_kit
 
-PATH_TOOLS = ("bash", "awk", "cat", "chmod", "cmp", "cut", "date", "df", "dirname", "env", "find", "flock", "grep", "gzip", "head", "id", "mkdir",
-              "mktemp", "mv", "nproc", "od", "readlink", "rm", "sed", "sha256sum", "sort", "stat", "tail", "tar", "tr", "uname", "wc",
-              "xargs", "cp", "sleep", "timeout")  # fmt: skip
+PATH_TOOLS = (
+    "bash",
+    "awk",
+    "cat",
+    "chmod",
+    "cmp",
+    "cut",
+    "date",
+    "df",
+    "dirname",
+    "env",
+    "find",
+    "flock",
+    "grep",
+    "gzip",
+    "head",
+    "id",
+    "mkdir",
+    "mktemp",
+    "mv",
+    "nproc",
+    "od",
+    "readlink",
+    "rm",
+    "sed",
+    "sha256sum",
+    "sort",
+    "stat",
+    "tail",
+    "tar",
+    "tr",
+    "uname",
+    "wc",
+    "xargs",
+    "cp",
+    "sleep",
+    "timeout",
+)
 
 
 @pytest.fixture(scope="module")
@@ -100,8 +135,14 @@ def test_all_findings_come_at_once(kit: Path) -> None:
     os.mkfifo(kit / "config/pipe")
     done = scripts_kit.run(kit, "scripts/verify.sh")
     assert done.returncode == 20
-    for finding in ("missing: models/chat/config.json", "changed: models/rerank/config.json", "extra: models/embedding/one too many.txt",
-                    "not a plain file (symbolic link): scripts/link.sh", "not a plain file (fifo): config/pipe", "5 finding(s)"):  # fmt: skip
+    for finding in (
+        "missing: models/chat/config.json",
+        "changed: models/rerank/config.json",
+        "extra: models/embedding/one too many.txt",
+        "not a plain file (symbolic link): scripts/link.sh",
+        "not a plain file (fifo): config/pipe",
+        "5 finding(s)",
+    ):
         assert finding in done.stderr
     assert not (kit / ".state/proven").exists()
 

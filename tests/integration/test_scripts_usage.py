@@ -12,9 +12,11 @@ from tests.integration import scripts_kit
 from tests.testbed.cache import REPOSITORY
 
 SCRIPTS = ["install.sh", "scripts/preflight.sh", "scripts/load_images.sh", "scripts/deploy.sh", "scripts/verify.sh"]
-# Constructs of bash 4.3 and later: ${x@Q}, wait -n, namerefs, ${a[-1]} as a target, inherit_errexit, EPOCHSECONDS, readarray -d, ;& is old.
-NEWER = re.compile(r"\$\{[^}]*@[QEPAaKkUuL]\}|\bwait -n|\b(declare|local|typeset) -[a-z]*n\b|inherit_errexit|EPOCH(SECONDS|REALTIME)"
-                   r"|(readarray|mapfile) -d|\bunset '?\w+\[-|SRANDOM|\[\[ -v ")  # fmt: skip
+# Constructs of bash 4.3 and later.
+NEWER = re.compile(
+    r"\$\{[^}]*@[QEPAaKkUuL]\}|\bwait -n|\b(declare|local|typeset) -[a-z]*n\b|inherit_errexit|EPOCH(SECONDS|REALTIME)"
+    r"|(readarray|mapfile) -d|\bunset '?\w+\[-|SRANDOM|\[\[ -v "
+)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +92,17 @@ def test_nothing_is_newer_than_bash_4_2(script: Path) -> None:
     assert not NEWER.search(text)
     # Expanding an empty array is an error under `set -u` before bash 4.4: "${a[@]}" only where it cannot be empty.
     guarded = re.sub(r'\$\{\w+\[@\]\+"\$\{\w+\[@\]\}"\}', "", text)
-    never_empty = {"KEYS", "SERVICES", "START_GROUPS", "members", "waiting", "still", "names", "FINDINGS_LEVEL", "ROW_HEALTH",
-                   "IMAGE_UNDO"}  # fmt: skip
+    never_empty = {
+        "KEYS",
+        "SERVICES",
+        "START_GROUPS",
+        "members",
+        "waiting",
+        "still",
+        "names",
+        "FINDINGS_LEVEL",
+        "ROW_HEALTH",
+        "IMAGE_UNDO",
+    }
     assert set(re.findall(r'"\$\{(\w+)\[@\]\}"', guarded)) <= never_empty
     assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
