@@ -12,12 +12,11 @@ import ipaddress
 import re
 from typing import Any, Collection, Dict, Iterable, List, Mapping, Optional, Tuple
 
-from . import fields, reading
+from . import fields, keys, options, reading
 from .records import DEVICES, DOTENV, MODELS_JSON, ConfigError, Mistake, Model, Settings, port_variable
 
 ROUTER_PORT = 8000
 _KEY = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
-_API_KEY = re.compile(r"[A-Za-z0-9._~+/=-]{16,512}")
 _ENV_KEYS = (
     "VLLM_ROUTER_PORT",
     "CUDA_VISIBLE_DEVICES",
@@ -25,6 +24,7 @@ _ENV_KEYS = (
     "OFFLINE_KIT_BIND",
     "OFFLINE_KIT_START_TIMEOUT",
     "VLLM_API_KEY",
+    *options.VARIABLES,
 )
 
 
@@ -36,11 +36,14 @@ def load(
     folders: Optional[Collection[str]] = None,
     device: str = "nvidia",
     need_key: bool = False,
+    named_keys: str = "",
+    images: Optional[Collection[str]] = None,
 ) -> Settings:
-    """The settings in these three texts. Raises ConfigError with every mistake.
+    """The settings in these texts. Raises ConfigError with every mistake.
 
     ``folders``: the names below models/ that exist (None: not checked); ``device``: what the bundle was built for, where .env
-    does not say otherwise; ``need_key``: a missing VLLM_API_KEY is a mistake.
+    does not say otherwise; ``need_key``: a missing secret is a mistake; ``named_keys``: the text of .state/keys; ``images``:
+    keys of the images that the kit carries (None: not checked).
     """
     mistakes: List[Mistake] = []
     entries = reading.models_json(models_json, mistakes)
@@ -57,7 +60,9 @@ def load(
     _check_env(env, entries, mistakes)
     router_port = _port(env, "VLLM_ROUTER_PORT", ROUTER_PORT, mistakes)
     models = [fields.with_port(model, _port(env, port_variable(model.key), model.port, mistakes)) for model in models]
-    _check_together(models, router_port, folders, mistakes)
+    web, monitoring = options.web(env, mistakes), options.monitoring(env, images, need_key, mistakes)
+    _check_together(models, {**_router(router_port), **options.ports(web, monitoring, mistakes)}, folders, mistakes)
+    api_key = env.get("VLLM_API_KEY", "")
     settings = Settings(
         models=tuple(models),
         common=common,
@@ -65,7 +70,11 @@ def load(
         bind=env.get("OFFLINE_KIT_BIND") or "0.0.0.0",
         device=env.get("OFFLINE_KIT_DEVICE") or device,
         visible=_visible(env, mistakes),
-        api_key=env.get("VLLM_API_KEY", ""),
+        api_key=api_key,
+        keys=keys.parse(named_keys, api_key, mistakes),
+        key_limit=options.number(env, "OFFLINE_KIT_KEY_LIMIT", 512, 1, 100_000, mistakes),
+        web=web,
+        monitoring=monitoring,
     )
     _check_values(settings, need_key, mistakes)
     if mistakes:
@@ -95,24 +104,27 @@ def _check_env(env: Mapping[str, str], entries: Mapping[str, Any], mistakes: Lis
 
 
 def _port(env: Mapping[str, str], variable: str, default: int, mistakes: List[Mistake]) -> int:
-    text = env.get(variable, "")
-    if not text:
-        return default
-    if re.fullmatch(r"[0-9]{1,5}", text) and 1 <= int(text) <= 65535:
-        return int(text)
-    mistakes.append(Mistake(DOTENV, variable, f"'{text}' is not a port", "use a number from 1 to 65535"))
-    return default
+    return options.number(env, variable, default, 1, 65535, mistakes)
 
 
-def _check_together(models: List[Model], router_port: int, folders: Optional[Collection[str]], mistakes: List[Mistake]) -> None:
-    ports: Dict[int, str] = {router_port: "the router (VLLM_ROUTER_PORT)"}
+def _router(port: int) -> Dict[int, str]:
+    return {port: "the router (VLLM_ROUTER_PORT)"}
+
+
+def _check_together(
+    models: List[Model], ports: Dict[int, str], folders: Optional[Collection[str]], mistakes: List[Mistake]
+) -> None:
     names: Dict[str, str] = {}
+    engines = {f"{model.key}-{number}": model.key for model in models for number in range(2, model.replicas + 1)}
     for model in models:
         field = f"models.{model.key}"
         taken = ports.setdefault(model.port, f"the model '{model.key}'")
         if taken != f"the model '{model.key}'":
             remedy = f"give it another port here or as {port_variable(model.key)} in {DOTENV}"
             mistakes.append(Mistake(MODELS_JSON, f"{field}.port", f"{model.port} is already used by {taken}", remedy))
+        if model.key in engines:
+            what = f"is also the name of an engine of '{engines[model.key]}', which has replicas"
+            mistakes.append(Mistake(MODELS_JSON, field, what, "rename one of the two"))
         other = names.setdefault(model.name, model.key)
         if other != model.key:
             what = f"'{model.name}' is already the name of '{other}'"
@@ -141,8 +153,8 @@ def _check_values(settings: Settings, need_key: bool, mistakes: List[Mistake]) -
     except ValueError:
         what = f"'{settings.bind}' is not an IP address"
         mistakes.append(Mistake(DOTENV, "OFFLINE_KIT_BIND", what, "use 0.0.0.0, 127.0.0.1 or an address of this host"))
-    if settings.api_key and not _API_KEY.fullmatch(settings.api_key):
+    if settings.api_key and not keys.KEY.fullmatch(settings.api_key):
         what = "is too short, too long or has characters that no bearer key may have"
-        mistakes.append(Mistake(DOTENV, "VLLM_API_KEY", what, "use 16 to 512 of A-Z a-z 0-9 . _ ~ + / = -"))
+        mistakes.append(Mistake(DOTENV, "VLLM_API_KEY", what, keys.REMEDY))
     if need_key and not settings.api_key:
         mistakes.append(Mistake(DOTENV, "VLLM_API_KEY", "is empty", "run install.sh, which makes one, or write one"))

@@ -70,6 +70,7 @@ _OPTIONAL: Dict[str, Tuple[Callable[[Any], bool], str]] = {
     "engine_args": (lambda value: isinstance(value, dict), "an object of vLLM arguments"),
     "gpus": (_gpus, "a list of different GPU indices, for example [0, 1]"),
     "memory_limit": (_text(_DOCKER_SIZE), "a size as Docker writes it, for example 24g"),
+    "replicas": (lambda value: _integer(value) and 1 <= value <= 64, "a number of engines from 1 to 64"),
 }
 
 
@@ -103,6 +104,7 @@ def model(key: str, entry: Any, mistakes: List[Mistake]) -> Optional[Model]:
         engine_args=arguments,
         gpus=tuple(str(gpu) for gpu in entry.get("gpus", ())),
         memory_limit=entry.get("memory_limit"),
+        replicas=entry.get("replicas", 1),
         **{name: entry[name] for name in _REQUIRED if name != "path"},
     )
 

@@ -12,6 +12,7 @@ from typing import Any, Mapping, Optional, Sequence, Tuple
 MODELS_JSON = "config/models.json"
 ENGINE_YAML = "config/vllm_config.yaml"
 DOTENV = ".env"
+KEYS = ".state/keys"
 TYPES = ("chat", "embedding", "rerank")
 DEVICES = ("nvidia", "cpu")
 
@@ -54,6 +55,7 @@ class Model:
     engine_args: Mapping[str, Any]
     gpus: Tuple[str, ...] = ()
     memory_limit: Optional[str] = None
+    replicas: int = 1
 
     @property
     def path(self) -> str:
@@ -62,13 +64,31 @@ class Model:
 
     @property
     def service(self) -> str:
-        """The engine's name in Compose and on the internal network."""
+        """The name of its engine (the first, of several) in Compose and on the internal network."""
         return f"engine-{self.key}"
 
 
 @dataclass(frozen=True)
+class Web:
+    """Ports 80 and 443: the router once more, where clients look for it without a port."""
+
+    http_port: int = 80
+    https_port: int = 443
+
+
+@dataclass(frozen=True)
+class Monitoring:
+    """Prometheus and Grafana: what is published, and the password of Grafana's first user."""
+
+    prometheus_port: int = 9090
+    grafana_port: int = 3000
+    bind: str = "127.0.0.1"
+    password: str = ""
+
+
+@dataclass(frozen=True)
 class Settings:
-    """models.json, vllm_config.yaml and .env together."""
+    """models.json, vllm_config.yaml, .env and the named keys together. ``web``, ``monitoring``: None where not wanted."""
 
     models: Tuple[Model, ...]
     common: Mapping[str, Any]
@@ -77,6 +97,10 @@ class Settings:
     device: str
     visible: Tuple[str, ...]
     api_key: str
+    keys: Tuple[Tuple[str, str], ...] = ()
+    key_limit: int = 512
+    web: Optional[Web] = None
+    monitoring: Optional[Monitoring] = None
 
     def model(self, key: str) -> Model:
         """The model named ``key``. Raises KeyError."""

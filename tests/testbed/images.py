@@ -31,6 +31,12 @@ from tests.testbed.registry import Registry, clone
 BASE = "debian:bookworm-slim"
 ENGINE, GATEWAY, TINY = "offline-kit/engine-cpu:demo", "offline-kit/gateway:demo", "offline-kit/tiny:demo"
 ALL = (ENGINE, GATEWAY, TINY)
+# What monitoring runs: image -> (Debian package, its program). The official images have their program as entry point, too.
+MONITORING = {
+    "offline-kit/prometheus:demo": ("prometheus", "/usr/bin/prometheus"),
+    "offline-kit/node-exporter:demo": ("prometheus-node-exporter", "/usr/bin/prometheus-node-exporter"),
+    "offline-kit/nginx-exporter:demo": ("prometheus-nginx-exporter", "/usr/bin/prometheus-nginx-exporter"),
+}
 REQUIREMENTS = cache.REPOSITORY / "config/engine-cpu/requirements.txt"
 ENGINE_INPUTS = [cache.REPOSITORY / "Dockerfile", *sorted((cache.REPOSITORY / "config/engine-cpu").glob("*.*"))]
 # bookworm has glibc 2.36; pip takes each tag by name
@@ -42,6 +48,13 @@ RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends nginx b
  && ln -sf /dev/stderr /var/log/nginx/error.log && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*.log /var/log/apt
 STOPSIGNAL SIGQUIT
 CMD ["nginx", "-g", "daemon off;"]
+"""
+# Packages of programs are unpacked, not installed: what they pull in (a service's user, an init system) serves no container.
+MONITORING_FILE = f"""\
+FROM {BASE}
+RUN apt-get update -qq && cd /tmp && apt-get download -qq @PACKAGE@ && dpkg-deb -x *.deb /tmp/unpacked \\
+ && cp -a /tmp/unpacked@PROGRAM@ @PROGRAM@ && rm -rf /tmp/* /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt && @PROGRAM@ --version
+ENTRYPOINT ["@PROGRAM@"]
 """
 TINY_FILE = 'FROM scratch\nADD root.tar /\nRUN ["/bin/busybox", "--install", "-s", "/bin"]\nCMD ["/bin/sh"]\n'
 
@@ -109,6 +122,15 @@ def gateway(shop: Workshop) -> Path:
     return _image(shop, GATEWAY, "gateway", cache.key_of(GATEWAY_FILE), GATEWAY_FILE, lambda _: _load_base(shop))
 
 
+def monitoring(shop: Workshop) -> list[Path]:
+    """Storage entries of the real Prometheus and its exporters, from Debian's packages."""
+    entries = []
+    for name, (package, program) in MONITORING.items():
+        text = MONITORING_FILE.replace("@PACKAGE@", package).replace("@PROGRAM@", program)
+        entries.append(_image(shop, name, package, cache.key_of(text), text, lambda _: _load_base(shop)))
+    return entries
+
+
 def engine(shop: Workshop) -> Path:
     """Storage entry of the CPU engine, built from this repository's Dockerfile."""
 
@@ -126,7 +148,7 @@ def engine(shop: Workshop) -> Path:
 
 def storage(shop: Workshop) -> Path:
     """The storage folder of a registry that has all images; makes what is absent. Read only: serve a clone of it."""
-    parts = [tiny(shop), gateway(shop), engine(shop)]
+    parts = [tiny(shop), gateway(shop), engine(shop), *monitoring(shop)]
 
     def make(target: Path) -> None:
         for part in parts:
