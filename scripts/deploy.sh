@@ -89,7 +89,7 @@ status() {
     installed
     status_read
     "status_$form"
-    status_healthy || exit "$EXIT_START"
+    status_healthy || leave "$EXIT_START"
 }
 
 logs() {
@@ -127,7 +127,7 @@ smoke() {
     service_smoke ${options[@]+"${options[@]}"} || status=$?
     case "$status" in
         0) ;;
-        3 | 7) exit "$status" ;;
+        3 | 7) leave "$status" ;;
         *) die "$EXIT_SMOKE" "the smoke test could not be run (exit $status)" 'scripts/deploy.sh status shows whether the services are up' ;;
     esac
 }

@@ -9,6 +9,8 @@
 CHECKS_SH=yes
 # shellcheck source-path=SCRIPTDIR source-path=SCRIPTDIR/lib source=images.sh
 . "${BASH_SOURCE[0]%/*}/images.sh"
+# shellcheck source-path=SCRIPTDIR source-path=SCRIPTDIR/lib source=settings.sh
+. "${BASH_SOURCE[0]%/*}/settings.sh"
 
 FINDINGS_LEVEL=() FINDINGS_NAME=() FINDINGS_TEXT=() FINDINGS_REMEDY=()
 DOCKER_VERSION='' DOCKER_ROOT='' COMPOSE_VERSION='' GPU_COUNT=0
@@ -220,32 +222,6 @@ check_modes() { # services of root's kit run as another user, who must be able t
 }
 
 # ---- ports
-
-model_ports() { # KEY PORT of each model in config/models.json, a line each; what is no JSON is for runtime.apply to say
-    awk '{ text = text $0 "\n" }
-        END {
-            while (match(text, /"([^"\\]|\\.)*"|[{}:,\[\]]|[^][{}:,"[:space:]]+/)) {
-                token = substr(text, RSTART, RLENGTH); text = substr(text, RSTART + RLENGTH)
-                if (token == "{") { depth++; is_key = 1; continue }
-                if (token == "}") { depth--; is_key = 0; continue }
-                if (token == ",") { is_key = 1; continue }
-                if (token == ":") { is_key = 0; continue }
-                if (is_key) { gsub(/"/, "", token); name[depth] = token; continue }
-                if (depth == 3 && name[1] == "models" && name[3] == "port" && token ~ /^[0-9]+$/) print name[2], token
-            }
-        }' "$KIT/config/models.json" 2>/dev/null
-}
-
-wanted_ports() { # SETTING PORT of each port that the gateway will publish, a line each
-    local key port name
-    setting VLLM_ROUTER_PORT 8000
-    printf 'VLLM_ROUTER_PORT %s\n' "$REPLY"
-    while read -r key port; do
-        name=$(tr '[:lower:]' '[:upper:]' <<<"$key" | tr -c 'A-Z0-9\n' '_')
-        setting "VLLM_${name}_PORT" "$port"
-        printf 'VLLM_%s_PORT %s\n' "$name" "$REPLY"
-    done < <(model_ports)
-}
 
 port_owner() { # port_owner PORT -> REPLY: who listens there; status 1 when nobody does
     local port=$1 line

@@ -11,7 +11,7 @@ COMMON_SH=yes
 readonly EXIT_USAGE=2 EXIT_CONFIG=3 EXIT_PREFLIGHT=4 EXIT_LOAD=5 EXIT_START=6 EXIT_SMOKE=7 EXIT_DAMAGED=20 EXIT_INTERRUPTED=130
 export EXIT_USAGE EXIT_CONFIG EXIT_PREFLIGHT EXIT_LOAD EXIT_START EXIT_SMOKE EXIT_DAMAGED EXIT_INTERRUPTED
 
-KIT='' STATE='' DRY_RUN='' REPLY='' CHILD='' WORK='' ENV_SOURCE='' LOCK_FOLDER='' AT_EXIT=''
+KIT='' STATE='' DRY_RUN='' REPLY='' CHILD='' WORK='' ENV_SOURCE='' LOCK_FOLDER='' AT_EXIT='' MEANT=''
 DEVICE=''
 KEYS=() WORDS=()
 PROGRESS='' BOLD='' RED='' GREEN='' YELLOW='' PLAIN=''
@@ -39,6 +39,11 @@ warn() { printf '%swarning:%s %s\n' "$YELLOW" "$PLAIN" "$*" >&2; }
 die() { # die CODE MESSAGE [REMEDY]
     printf '%serror:%s %s\n' "$RED" "$PLAIN" "$2" >&2
     [[ -z "${3:-}" ]] || printf '  %s\n' "$3" >&2
+    leave "$1"
+}
+
+leave() { # an end that was meant, whatever the code
+    MEANT=yes
     exit "$1"
 }
 
@@ -264,6 +269,10 @@ at_exit() {
     [[ -z "$AT_EXIT" ]] || "$AT_EXIT" || true
     [[ -z "$WORK" ]] || rm -rf -- "$WORK"
     [[ -z "$LOCK_FOLDER" ]] || rm -rf -- "$LOCK_FOLDER"
+    if ((status != 0)) && [[ -z "$MEANT" ]]; then
+        printf '%serror:%s a command failed (exit code %d); what it said is above\n' "$RED" "$PLAIN" "$status" >&2
+        exit 1
+    fi
     return "$status"
 }
 

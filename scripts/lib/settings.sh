@@ -27,6 +27,37 @@ env_check() { # FILE can be read as KEY=value lines, or the end
     [[ -z "$wrong" ]] || die "$EXIT_CONFIG" "$1: line $wrong: not KEY=value" 'write settings as KEY=value, a line each; comments begin with #'
 }
 
+model_ports() { # KEY PORT of each model in config/models.json, a line each; what is no JSON is for runtime.apply to say
+    awk '{ text = text $0 "\n" }
+        END {
+            while (match(text, /"([^"\\]|\\.)*"|[{}:,]|[-+.0-9a-zA-Z]+/)) {
+                token = substr(text, RSTART, RLENGTH); text = substr(text, RSTART + RLENGTH)
+                if (token == "{") { depth++; is_key = 1; continue }
+                if (token == "}") { depth--; is_key = 0; continue }
+                if (token == ",") { is_key = 1; continue }
+                if (token == ":") { is_key = 0; continue }
+                if (is_key) { gsub(/"/, "", token); name[depth] = token; continue }
+                if (depth == 3 && name[1] == "models" && name[3] == "port" && token ~ /^[0-9]+$/) print name[2], token
+            }
+        }' "$KIT/config/models.json" 2>/dev/null
+}
+
+wanted_ports() { # SETTING PORT of each port that the gateway will publish, a line each
+    local key port name
+    setting VLLM_ROUTER_PORT 8000
+    printf 'VLLM_ROUTER_PORT %s\n' "$REPLY"
+    while read -r key port; do
+        name=$(tr '[:lower:]' '[:upper:]' <<<"$key" | tr -c 'A-Z0-9\n' '_')
+        setting "VLLM_${name}_PORT" "$port"
+        printf 'VLLM_%s_PORT %s\n' "$name" "$REPLY"
+    done < <(model_ports)
+}
+
+port_of_nobody() { # KEY is the port of a model that config/models.json does not have (any more)
+    [[ "$1" =~ ^VLLM_.*_PORT$ ]] || return 1
+    ! wanted_ports | grep -q "^$1 "
+}
+
 env_replace() { # env_replace FILE KEY VALUE: in the draft FILE, sets KEY, in place where it is there already
     if value_of "$1" "$2"; then
         [[ "$REPLY" != "$3" ]] || return 0
@@ -56,7 +87,7 @@ env_write() { # makes or completes .env from $ENV_SOURCE (if given) and .env.exa
     chmod 600 "$draft"
     for file in ${ENV_SOURCE:+"$ENV_SOURCE"} "$KIT/.env.example"; do
         while IFS= read -r key; do
-            value_of "$draft" "$key" && continue
+            if value_of "$draft" "$key" || port_of_nobody "$key"; then continue; fi
             value_of "$file" "$key" || true
             env_replace "$draft" "$key" "$REPLY"
         done < <(env_keys "$file")
