@@ -6,7 +6,7 @@ Rules: every name, size, digest, port and example in it is that of this bundle; 
 from __future__ import annotations
 
 from offline_kit.host import assets
-from offline_kit.runtime import gateway
+from offline_kit.runtime.paths import PATHS, routes
 from offline_kit.runtime.records import Model, Settings, port_variable
 from offline_kit.spec.lock import Lock
 
@@ -30,7 +30,7 @@ def readme(lock: Lock, version: str, settings: Settings) -> str:
         "IMAGES": "\n".join(_image_row(lock, key) for key in sorted(lock.images)),
         "MODELS": "\n".join(_model_row(lock, key) for key in sorted(lock.models)),
         "SERVICES": "\n".join(_service_row(model) for model in settings.models),
-        "ROUTES": "\n".join(f"| `POST {path}` | {model.name} |" for path, model in gateway.routes(settings).items()),
+        "ROUTES": "\n".join(f"| `POST {path}` | {model.name} |" for path, model in routes(settings).items()),
         "EXAMPLES": "\n\n".join(_example(settings, model) for model in settings.models),
         "PORTS": "\n".join(f"| `{port_variable(m.key)}` | {m.port} | published port of {m.name} |" for m in settings.models),
         "NEEDS": _needs(lock),
@@ -61,15 +61,15 @@ def _model_row(lock: Lock, key: str) -> str:
 
 
 def _service_row(model: Model) -> str:
-    paths = ", ".join(f"`{path}`" for path in gateway.PATHS[model.type])
+    paths = ", ".join(f"`{path}`" for path in PATHS[model.type])
     return f"| {model.port} | {model.name} | {model.type} | {model.max_model_len} | {paths} |"
 
 
 def _example(settings: Settings, model: Model) -> str:
     body = _BODY[model.type].replace("@MODEL@", model.name)
-    path = gateway.PATHS[model.type][0]
+    path = PATHS[model.type][0]
     # The first of a type answers on the router too; one example of each way is enough.
-    port = settings.router_port if gateway.routes(settings)[path] is model else model.port
+    port = settings.router_port if routes(settings)[path] is model else model.port
     lines = [
         f'    curl http://localhost:{port}{path} -H "Authorization: Bearer $KEY" \\',
         f"      -H 'Content-Type: application/json' -d '{body}'",

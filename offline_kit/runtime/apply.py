@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Tuple
 
-from . import compose, config, gateway, plan, reading
+from . import compose, config, gateway, keys, plan, reading
 from .records import ConfigError, Mistake, Settings
 
 NOBODY = (10001, 10001)
@@ -28,7 +28,7 @@ def files(settings: Settings, placed: plan.Plan, kit: compose.Kit) -> Dict[str, 
         ".state/start-order": "\n".join([*groups, "gateway"]) + "\n",
         ".state/ports": "".join(f"{port} {service}\n" for port, service in compose.published(settings).items()),
         ".state/gateway/nginx.conf": gateway.nginx_conf(settings),
-        ".state/gateway/keys.conf": gateway.keys_conf([("default", settings.api_key)]),
+        ".state/gateway/keys.conf": keys.keys_conf(settings.keys),
     }
     result.update({f".state/gateway/models/{name}": text for name, text in gateway.model_lists(settings).items()})
     return result

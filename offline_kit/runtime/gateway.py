@@ -1,4 +1,4 @@
-"""The gateway's files: nginx.conf, the keys, the answers of /v1/models.
+"""The gateway's files: nginx.conf and the answers of /v1/models.
 
 Rules: default deny: only exact paths are known, each goes to a fixed path of one engine, and a path written in any unusual way
 (``//v1``, ``%2e%2e``) is unknown; every path but /health needs a key; headers of a client reach an engine only where
@@ -10,21 +10,16 @@ read-only root: nginx >= 1.22.
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, List
 
+from . import pool
 from .nginx import HTTP, page, refusals
+from .paths import PATHS, rivals, routes
 from .records import Model, Settings
 
-ROUTER = 8000
+ROUTER, TLS, METRICS = 8000, 8443, 9145
 ENGINE_PORT = 8000
-# What each type of engine answers, all by POST.
-PATHS: Dict[str, Tuple[str, ...]] = {
-    "chat": ("/v1/chat/completions", "/v1/completions"),
-    "embedding": ("/v1/embeddings",),
-    "rerank": ("/v1/rerank", "/rerank"),
-}
 
 
 @dataclass(frozen=True)
@@ -36,6 +31,8 @@ class Surroundings:
     temp: str = "/tmp"
     address: str = "*"
     router_port: int = ROUTER
+    tls_port: int = TLS
+    metrics_port: int = METRICS
     engine_port: int = ENGINE_PORT
 
 
@@ -44,34 +41,27 @@ def container_ports(settings: Settings, router: int = ROUTER) -> Dict[str, int]:
     return {model.key: router + 1 + index for index, model in enumerate(settings.models)}
 
 
-def routes(settings: Settings) -> Dict[str, Model]:
-    """Path on the router -> the model that answers it: the first of its type in models.json."""
-    first: Dict[str, Model] = {}
-    for model in settings.models:
-        for path in PATHS[model.type]:
-            first.setdefault(path, model)
-    return first
-
-
-def nginx_conf(settings: Settings, where: Surroundings = Surroundings()) -> str:
-    """The text of nginx.conf: one server for the router, one for each model."""
+def nginx_conf(settings: Settings, where: Surroundings = Surroundings(), *, certificate: bool = False) -> str:
+    """The text of nginx.conf: one server for the router, one for each model. ``certificate``: FOLDER/tls/ has one."""
     ports = container_ports(settings, where.router_port)
-    router = [page("/health", 'return 200 \'{"status":"ok"}\';')]
+    router = _tls(where) if settings.web and certificate else []
+    router += [page("/health", 'return 200 \'{"status":"ok"}\';')]
     router += [_list(f"{where.folder}/models/all.json")]
-    router += [_engine(path, model, where) for path, model in routes(settings).items()]
-    servers = [_server(where.address, where.router_port, router)]
+    router += [_chosen(path, settings, where) for path in routes(settings)]
+    router += [_named(model, where) for model in settings.models if len(rivals(settings, PATHS[model.type][0])) > 1]
+    servers = [pool.text(settings.models, where.temp, where.engine_port)]
+    servers += [_server(where.address, where.router_port, router)]
     for model in settings.models:
         pages = [_health(model, where), _list(f"{where.folder}/models/{model.key}.json")]
         pages += [_engine(path, model, where) for path in PATHS[model.type]]
         servers.append(_server(where.address, ports[model.key], pages))
-    http = HTTP.replace("@RESOLVER@", where.resolver).replace("@FOLDER@", where.folder).replace("@TEMP@", where.temp)
-    return http.replace("@SERVERS@", "\n".join(servers))
-
-
-def keys_conf(keys: Sequence[Tuple[str, str]]) -> str:
-    """The included part of the map from an Authorization header to the name of its key: (name, key) pairs."""
-    # A plain string in a map is compared without regard to case; an expression is not.
-    return "".join(f'"~^[Bb]earer {re.escape(key)}$" "{name}";\n' for name, key in keys)
+    if settings.monitoring:
+        servers.append(_metrics(where))
+    text = HTTP.replace("@SERVERS@", "\n".join(server for server in servers if server))
+    values = {"RESOLVER": where.resolver, "FOLDER": where.folder, "TEMP": where.temp, "LIMIT": str(settings.key_limit)}
+    for name, value in values.items():
+        text = text.replace(f"@{name}@", value)
+    return text
 
 
 def model_lists(settings: Settings) -> Dict[str, str]:
@@ -111,12 +101,50 @@ def _list(file: str) -> str:
     return page("/v1/models", f"alias {file};", methods="GET|HEAD", key=True)
 
 
+def _tls(where: Surroundings) -> List[str]:
+    return [
+        f"        listen {where.address}:{where.tls_port} ssl default_server;",
+        f"        ssl_certificate {where.folder}/tls/server.crt;",
+        f"        ssl_certificate_key {where.folder}/tls/server.key;",
+        "        ssl_protocols TLSv1.2 TLSv1.3;",
+        "        ssl_session_cache shared:tls:10m;",
+        "        ssl_session_tickets off;",
+    ]
+
+
+def _metrics(where: Surroundings) -> str:
+    """For Prometheus and the exporter alone: a port that is published nowhere."""
+    return f"""\
+    server {{
+        listen {where.address}:{where.metrics_port};
+        access_log off;
+        location = /stub_status {{ stub_status; }}
+        location = /kit {{ default_type text/plain; alias {where.folder}/metrics.prom; }}
+        location / {{ return 404; }}
+    }}"""
+
+
 def _health(model: Model, where: Surroundings) -> str:
-    lines = [f"set $engine {model.service}:{where.engine_port};", "proxy_method GET;", "client_max_body_size 1k;"]
+    lines = [*pool.choose(model, where.engine_port), "proxy_method GET;", "client_max_body_size 1k;"]
     lines += ["proxy_read_timeout 5s;", "proxy_pass http://$engine/health;"]
     return page("/health", *lines, methods="GET|HEAD")
 
 
 def _engine(path: str, model: Model, where: Surroundings) -> str:
-    lines = [f"set $engine {model.service}:{where.engine_port};", f"proxy_pass http://$engine{path};"]
-    return page(path, *lines, methods="POST", key=True)
+    return page(path, *pool.choose(model, where.engine_port), f"proxy_pass http://$engine{path};", methods="POST", key=True)
+
+
+def _chosen(path: str, settings: Settings, where: Surroundings) -> str:
+    """On the router: straight to the engine, or, where several models answer, to whoever reads which one is meant."""
+    models = rivals(settings, path)
+    if len(models) == 1:
+        return _engine(path, models[0], where)
+    # The answer is X-Accel-Redirect: @engine-KEY; nginx keeps the body that it has read and goes on there.
+    lines = [f"set $engine router:{where.engine_port};", "proxy_ignore_headers X-Accel-Expires;", "proxy_read_timeout 60s;"]
+    return page(path, *lines, f"proxy_pass http://$engine{path};", methods="POST", key=True)
+
+
+def _named(model: Model, where: Surroundings) -> str:
+    lines = [*pool.choose(model, where.engine_port), "proxy_pass http://$engine$sent_path;"]
+    body = "\n".join(f"            {line}" for line in lines)
+    return f"        location @{model.service} {{\n{body}\n        }}"

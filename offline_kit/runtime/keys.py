@@ -1,7 +1,7 @@
 """The keys that clients send: ``default`` from .env, and further ones, each with a name, from .state/keys.
 
-Rules: ``.state/keys`` has one ``NAME KEY`` a line, ``#`` starts a comment line; a name and a key appear once; no message shows a
-key. The name, never the key, is what the access log says.
+Rules: ``.state/keys`` has one ``NAME KEY`` a line, ``#`` starts a comment line; a name and a key appear once; no message shows
+a key. The name, never the key, is what the access log says.
 """
 
 from __future__ import annotations

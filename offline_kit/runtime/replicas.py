@@ -1,7 +1,7 @@
 """Models to engines: a model with ``replicas: N`` is served by N engines, each a process of its own on GPUs of its own.
 
-Rules: the first engine of the model KEY is KEY (service ``engine-KEY``), the next ``KEY-2`` and so on; whoever places engines on
-GPUs or orders their start sees each as a model of its own (``spread``); ``gpus`` of such a model names those of all its
+Rules: the first engine of the model KEY is KEY (service ``engine-KEY``), the next ``KEY-2`` and so on; whoever places engines
+on GPUs or orders their start sees each as a model of its own (``spread``); ``gpus`` of such a model names those of all its
 engines, in order. Pure.
 """
 

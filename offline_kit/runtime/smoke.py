@@ -17,7 +17,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
-from . import apply, gateway
+from . import apply, gateway, paths
 from .records import ConfigError, Model, Settings
 
 DOCUMENTS = ["Paris is the capital of France.", "A cat sleeps on the sofa.", "Tar archives keep many files in one."]
@@ -88,7 +88,7 @@ def _model(client: Client, port: int, model: Model) -> str:
         "rerank": ({"query": "What is the capital of France?", "documents": DOCUMENTS}, _rerank),
     }
     body, judge = questions[model.type]
-    status, answer = client.ask(port, gateway.PATHS[model.type][0], {"model": model.name, **body})
+    status, answer = client.ask(port, paths.PATHS[model.type][0], {"model": model.name, **body})
     if status != 200:
         raise _Wrong(f"status {status}: {json.dumps(answer)[:300]}")
     try:
@@ -132,7 +132,7 @@ def _router(client: Client, port: int, settings: Settings) -> str:
 
 
 def _refused(client: Client, port: int, settings: Settings) -> str:
-    for path in ("/v1/models", *gateway.routes(settings)):
+    for path in ("/v1/models", *paths.routes(settings)):
         status, _ = client.ask(port, path, None if path == "/v1/models" else {}, key=False)
         if status != 401:
             raise _Wrong(f"{path} answered {status} instead of 401")

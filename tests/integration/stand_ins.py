@@ -34,6 +34,7 @@ class Engine(ThreadingHTTPServer):
 
     def __init__(self, address: str, port: int, name: str) -> None:
         self.name, self.asked = name, list[Asked]()
+        self.left = 0  # streams whose client went away
         super().__init__((address, port), _Handler)
 
 
@@ -54,6 +55,11 @@ class _Handler(BaseHTTPRequestHandler):
         question: dict[str, Any] = json.loads(body or b"{}")
         if question.get("stream"):
             self._stream()
+        elif question.get("die"):
+            # As an engine that a question kills: nothing is answered, and nothing listens from here on.
+            self.close_connection = True
+            self.server.shutdown()
+            self.server.socket.close()
         elif question.get("model") == "unknown":
             self._answer(404, json.dumps({"error": {"message": "The model `unknown` does not exist.", "code": 404}}).encode())
         else:
@@ -68,6 +74,7 @@ class _Handler(BaseHTTPRequestHandler):
             }
         if "input" in question:
             return {"object": "list", "data": [{"index": 0, "embedding": [0.6, 0.8]}]}
+        time.sleep(float(question.get("seconds", 0)))
         return {"engine": self.server.name, "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hello."}}]}
 
     def _stream(self) -> None:
@@ -75,11 +82,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        for number in range(4):
-            piece = f"data: {number}\n\n".encode()
-            self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
-            time.sleep(0.3)
-        self.wfile.write(b"0\r\n\r\n")
+        try:
+            for number in range(4):
+                piece = f"data: {number}\n\n".encode()
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+                time.sleep(0.3)
+            self.wfile.write(b"0\r\n\r\n")
+        except (BrokenPipeError, ConnectionResetError):
+            self.server.left += 1
+            self.close_connection = True
 
     def _note(self, body: bytes) -> None:
         self.server.asked.append(Asked(self.command, self.path, dict(self.headers.items()), body))

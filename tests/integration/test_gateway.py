@@ -3,131 +3,32 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import signal
-import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
-import requests
 
-from offline_kit.runtime import config, gateway, smoke
-from offline_kit.runtime.records import Settings
+from offline_kit.runtime import smoke
+from tests.integration.front import GATEWAY, KEY, QUESTION, ROUTER, Gateway, addresses, four_models, open_to_workers
 from tests.integration.stand_ins import Engine, Names, engine
 
-KEY = "test-key-0123456789.~+/=_"
-GATEWAY, ENGINES, ELSEWHERE = (
-    "127.0.0.1",
-    {"chat": "127.71.0.1", "embedding": "127.71.0.2", "rerank": "127.71.0.3"},
-    "127.71.0.9",
-)
-QUESTION = {"model": "big-chat", "messages": [{"role": "user", "content": "hi"}]}
-
-
-def _settings() -> Settings:
-    fields = {"gpu_memory_utilization": 0.3, "max_model_len": 128, "tensor_parallel_size": 1, "dtype": "auto"}
-    models = {
-        key: {"name": f"big-{key}", "path": key, "type": key, "port": 8001 + number, **fields}
-        for number, key in enumerate(("chat", "embedding", "rerank"))
-    }
-    models["second"] = {"name": "small-chat", "path": "second", "type": "chat", "port": 8004, **fields}
-    return config.load(json.dumps({"models": models}), "", f"VLLM_API_KEY={KEY}")
-
-
-def _free_ports(count: int) -> int:
-    """The first of ``count`` ports in a row that are free on the loopback."""
-    for base in range(21000 + os.getpid() % 500 * 20, 60000, 20):
-        with ExitStack() as stack:
-            try:
-                for port in range(base, base + count):
-                    stack.enter_context(socket.socket()).bind(("", port))
-            except OSError:
-                continue
-            return base
-    raise AssertionError("no free ports")
-
-
-class Gateway:
-    """A running nginx; ``url(path, key)`` is an address on the port of one model, or of the router."""
-
-    def __init__(self, folder: Path, names: Names) -> None:
-        self.settings = _settings()
-        base = _free_ports(8)
-        self.engine_port = base + 7
-        self.where = gateway.Surroundings(names.address, str(folder), str(folder), GATEWAY, base, self.engine_port)
-        self.ports = {"router": base, **gateway.container_ports(self.settings, base)}
-        self.names, self.folder = names, folder
-        (folder / "nginx.conf").write_text(gateway.nginx_conf(self.settings, self.where))
-        (folder / "keys.conf").write_text(gateway.keys_conf([("default", KEY)]))
-        (folder / "models").mkdir()
-        for name, text in gateway.model_lists(self.settings).items():
-            (folder / "models" / name).write_text(text)
-        program = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin")
-        assert program, "these tests need nginx: apt-get install nginx-light"
-        self._command = [program, "-e", "stderr", "-p", str(folder), "-c", str(folder / "nginx.conf"), "-g", "daemon off;"]
-        self._log = (folder / "log").open("w")
-        self._process = subprocess.Popen(self._command, stdout=self._log, stderr=self._log)
-        self._wait()
-
-    def _wait(self) -> None:
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline and self._process.poll() is None:
-            with socket.socket() as probe:
-                if probe.connect_ex((GATEWAY, self.ports["router"])) == 0:
-                    return
-            time.sleep(0.05)
-        raise AssertionError((self.folder / "log").read_text())
-
-    def url(self, path: str, port: str = "router") -> str:
-        return f"http://{GATEWAY}:{self.ports[port]}{path}"
-
-    def ask(
-        self, path: str, port: str = "router", *, method: str = "POST", key: str | None = KEY, **more: Any
-    ) -> requests.Response:
-        headers = {**({"Authorization": f"Bearer {key}"} if key else {}), **more.pop("headers", {})}
-        if method == "POST" and "data" not in more:
-            more.setdefault("json", QUESTION)
-        return requests.request(method, self.url(path, port), headers=headers, timeout=20, **more)
-
-    def raw(self, request: str, port: str = "router") -> bytes:
-        """The answer to exactly these bytes, which must make the gateway close the connection."""
-        with socket.create_connection((GATEWAY, self.ports[port]), timeout=10) as connection:
-            connection.sendall(request.encode())
-            return b"".join(iter(lambda: connection.recv(65536), b""))
-
-    def change_keys(self, keys: list[tuple[str, str]]) -> None:
-        """As apply and a reload do it."""
-        (self.folder / "keys.conf").write_text(gateway.keys_conf(keys))
-        self._process.send_signal(signal.SIGHUP)
-
-    def log(self) -> str:
-        return (self.folder / "log").read_text()
-
-    def stop(self) -> None:
-        self._process.send_signal(signal.SIGTERM)
-        self._process.wait(timeout=10)
-        self._log.close()
+ENGINES = {key: addresses(four_models())[f"engine-{key}"] for key in ("chat", "embedding", "rerank")}
+ELSEWHERE = "127.71.0.9"
 
 
 @pytest.fixture
 def names() -> Iterator[Names]:
-    server = Names({f"engine-{key}": address for key, address in ENGINES.items()})
+    server = Names({**addresses(four_models()), "router": ROUTER})
     yield server
     server.close()
 
 
 @pytest.fixture
 def front(tmp_path: Path, names: Names) -> Iterator[Gateway]:
-    # nginx started by root gives its workers to another user, who must get to the files.
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
-    running = Gateway(tmp_path, names)
+    open_to_workers(tmp_path)
+    running = Gateway(tmp_path, names, four_models())
     yield running
     running.stop()
 
@@ -282,7 +183,7 @@ def test_an_engine_that_is_down_is_said_to_be(front: Gateway, names: Names) -> N
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, 503), name
         assert answer.json()["error"]["type"] == "service_unavailable"
         assert answer.headers["Retry-After"] == "5"
-        names.table.clear()
+        names.table.pop("engine-chat", None)
         time.sleep(5.5)  # the time that an address is remembered
 
 
