@@ -100,6 +100,12 @@ class Hasher:
     def digest(self) -> Digest:
         return Digest(self._sha256.hexdigest())
 
+    def copy(self) -> Hasher:
+        """One that has seen the same bytes, and goes its own way from here."""
+        other = Hasher()
+        other._sha256, other.size = self._sha256.copy(), self.size
+        return other
+
 
 class Readable(Protocol):
     """An unbuffered or raw stream of bytes."""

@@ -56,7 +56,7 @@ def fetch(
     stale = sorted((lock.images.keys() ^ manifest.images.keys()) | (lock.models.keys() ^ manifest.models.keys()))
     if stale:
         raise LockStale(f"the lock does not fit the manifest: {', '.join(stale)}", remedy="run 'offline-kit lock'")
-    with Line(options) as line:
+    with Line(options, jobs) as line:
         context = Context(store, line, base, lock.platform, progress, jobs)
         pieces = _pieces(lock, manifest, context)
         whole = _sizes(lock)

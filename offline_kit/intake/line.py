@@ -16,7 +16,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
@@ -25,6 +25,7 @@ import requests.auth
 import urllib3
 
 from offline_kit import __version__
+from offline_kit.digest import CHUNK
 from offline_kit.errors import Interrupted, NetworkError
 
 T = TypeVar("T")
@@ -35,12 +36,21 @@ _LONGEST = 300.0  # seconds that a server may make us wait
 
 @dataclass(frozen=True)
 class Options:
-    """How patient to be: ``retries`` in a row, pauses from ``backoff`` seconds on, timeouts in seconds."""
+    """How patient to be: ``retries`` in a row, pauses from ``backoff`` seconds on, timeouts in seconds.
+
+    ``limit_rate``: bytes a second of all transfers together; ``segment``: bytes that are fetched again when a partial file is
+    found damaged; ``span``: bytes that one request brings at most, where the server keeps to ranges; ``mirrors``: registry ->
+    where to ask instead, a host with an optional port, or a URL.
+    """
 
     retries: int = 5
     backoff: float = 0.5
     connect_timeout: float = 10.0
     read_timeout: float = 60.0
+    limit_rate: int | None = None
+    segment: int = 16 << 20
+    span: int = 256 << 20
+    mirrors: Mapping[str, str] = field(default_factory=dict)
 
 
 class Auth(Protocol):
@@ -75,6 +85,22 @@ class Figures:
             self.retried += retried
 
 
+class Pace:
+    """When the next byte may come at ``rate`` bytes a second; None: at once. Safe for several threads."""
+
+    def __init__(self, rate: int | None) -> None:
+        self._rate, self._free, self._lock = rate, 0.0, threading.Lock()
+
+    def delay(self, amount: int) -> float:
+        """Seconds to wait after ``amount`` bytes; what was not used in idle times is not made up for."""
+        if self._rate is None:
+            return 0.0
+        with self._lock:
+            now = time.monotonic()
+            self._free = max(self._free, now) + amount / self._rate
+            return self._free - now
+
+
 @dataclass(frozen=True)
 class Reply:
     """A small answer, whole."""
@@ -85,10 +111,16 @@ class Reply:
 
 
 class Line:
-    """Everything that requests of one run share. Use as a context manager; safe for several threads."""
+    """Everything that requests of one run share. Use as a context manager; safe for several threads.
 
-    def __init__(self, options: Options) -> None:
+    ``seats``: how many more transfers may run at once, of ``jobs`` in all.
+    """
+
+    def __init__(self, options: Options, jobs: int = 4) -> None:
         self.options, self.figures, self.stopped = options, Figures(), threading.Event()
+        self.jobs, self.seats = jobs, threading.Semaphore(jobs)
+        self.chunk = CHUNK if options.limit_rate is None else max(4096, min(CHUNK, options.limit_rate // 10))
+        self._pace = Pace(options.limit_rate)
         self._local, self._lock = threading.local(), threading.Lock()
         self._sessions: list[requests.Session] = []
         self._open: set[requests.Response] = set()
@@ -106,10 +138,24 @@ class Line:
         with self._lock:
             waiting = list(self._open)
         for response in waiting:
-            # The socket may be closed by its own thread at this moment, and urllib3 before 2.3 has no shutdown: then the
-            # thread sees the event at its next chunk or timeout.
-            with contextlib.suppress(OSError, ValueError, RuntimeError, AttributeError):
-                response.raw.shutdown()
+            hang_up(response)
+
+    @contextlib.contextmanager
+    def seat(self) -> Iterator[None]:
+        """Holds one of the seats; waits for it. Raises Interrupted as soon as the line is stopped."""
+        while not self.seats.acquire(timeout=0.2):
+            if self.stopped.is_set():
+                raise Interrupted("stopped")
+        try:
+            yield
+        finally:
+            self.seats.release()
+
+    def spend(self, amount: int) -> None:
+        """Waits as long as ``limit_rate`` wants after ``amount`` bytes. Raises Interrupted."""
+        delay = self._pace.delay(amount)
+        if delay > 0:
+            self.pause(delay)
 
     def pause(self, seconds: float) -> None:
         """Waits; raises Interrupted as soon as the line is stopped."""
@@ -209,6 +255,13 @@ class Line:
             with self._lock:
                 self._sessions.append(session)
         return session
+
+
+def hang_up(response: requests.Response) -> None:
+    """Ends a response that another thread may be waiting for."""
+    # Its own thread may be closing the socket at this moment: then there is nothing left to end.
+    with contextlib.suppress(OSError, ValueError, RuntimeError):
+        response.raw.shutdown()
 
 
 class _Authorization(requests.auth.AuthBase):

@@ -37,7 +37,7 @@ def resolve(
 
     ``keep``: a lock whose entries are reused where they still fit. Raises KitError.
     """
-    with Line(options) as line:
+    with Line(options, jobs) as line:
         context = Context(store, line, base, manifest.platform, progress, jobs)
         images: dict[str, LockedImage] = {}
         for key, image in manifest.images.items():

@@ -146,12 +146,27 @@ class Store:
             if descriptor is not None:
                 os.close(descriptor)
 
+    def partial_state(self, digest: Digest) -> Path:
+        """Where it is noted what the partial download holds."""
+        return self._partial / f"{digest.hex}.ledger"
+
+    def partial_length(self, descriptor: int, size: int) -> int:
+        """How long the partial download is; what is longer than ``size`` is cut. Raises DiskError."""
+        try:
+            held = os.fstat(descriptor).st_size
+            if held > size:
+                os.ftruncate(descriptor, size)
+        except OSError as error:
+            raise disk_error(error, self._partial) from error
+        return min(held, size)
+
     def adopt(self, digest: Digest, descriptor: int) -> None:
         """Gives the partial download, which the caller has hashed, its final name."""
         path = self._partial / digest.hex
         try:
             os.fsync(descriptor)
             self._rename(path, digest)
+            self.partial_state(digest).unlink(missing_ok=True)
         except OSError as error:
             raise disk_error(error, path) from error
 

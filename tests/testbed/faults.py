@@ -10,7 +10,7 @@ import dataclasses
 import fnmatch
 import threading
 
-KINDS = ("cut", "flip", "status", "stall", "no-range", "redirect", "headers")
+KINDS = ("cut", "flip", "status", "stall", "slow", "no-range", "redirect", "headers")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +19,7 @@ class Fault:
 
     kind: `cut` ends the connection after `at` bytes of the body; `flip` inverts the file's byte at offset `at`;
     `status` answers `status` (with Retry-After when `seconds` is not 0); `stall` pauses `seconds` after `at` bytes;
+    `slow` sends about `at` bytes a second;
     `no-range` sends the whole file with 200 although a part was asked; `redirect` answers 302 to `to` + the same
     path; `headers` only overrides `headers`, which the other kinds may do too.
     path: a pattern as in fnmatch over the request's path; method: GET, HEAD or *; times: how many requests, -1 for all.

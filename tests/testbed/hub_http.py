@@ -11,8 +11,10 @@ import dataclasses
 import hashlib
 import http.server
 import json
+import socket
 import time
 import urllib.parse
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from tests.testbed.faults import Access, Fault
@@ -142,25 +144,36 @@ class Handler(http.server.BaseHTTPRequestHandler):
         sent = 0
         try:
             if self.command != "HEAD":
-                sent = self._send(body, fault)
+                for piece in self._pieces(body, fault):
+                    self.wfile.write(piece)
+                    sent += len(piece)
+                self.wfile.flush()
+        except ConnectionError:
+            self.close_connection = True  # the client has had enough, or is gone: what it was sent is logged
         finally:
             if not path.startswith("/__"):
                 self.hub.log.append(Access(self.command, path, wanted, status, sent, fault.kind if fault else None))
 
-    def _send(self, body: bytes, fault: Fault | None) -> int:
-        """Sends the body as the fault wants it; the number of bytes that were handed to the socket."""
-        cut = fault.at if fault and fault.kind in ("cut", "stall") else len(body)
-        step = 1 << 20
-        for start in range(0, min(cut, len(body)), step):
-            self.wfile.write(body[start : min(start + step, cut)])
-        self.wfile.flush()
-        if fault and fault.kind == "cut" and cut < len(body):
-            self.close_connection = True
-        elif fault and fault.kind == "stall":
-            time.sleep(fault.seconds)
-            self.wfile.write(body[cut:])
-            return len(body)
-        return min(cut, len(body))
+    def _pieces(self, body: bytes, fault: Fault | None) -> Iterator[bytes]:
+        """The body as the fault wants it, in small pieces so that the log is exact when the client leaves."""
+        step, pause = 1 << 16, 0.0
+        if fault and fault.kind == "slow":
+            step = max(1024, fault.at // 50)
+            pause = step / fault.at
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
+        ends = sorted({fault.at, len(body)}) if fault and fault.kind in ("cut", "stall") else [len(body)]
+        begin = 0
+        for end in ends:
+            for start in range(begin, min(end, len(body)), step):
+                yield body[start : min(start + step, end)]
+                time.sleep(pause)
+            begin = end
+            if fault and fault.kind == "cut" and begin < len(body):
+                self.close_connection = True
+                return
+            if fault and fault.kind == "stall" and end == fault.at:
+                self.wfile.flush()
+                time.sleep(fault.seconds)
 
     def log_message(self, format: str, *args: object) -> None:
         """Silent: the access log is kept by the hub."""

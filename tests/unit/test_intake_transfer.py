@@ -155,11 +155,6 @@ def test_what_is_on_disk_is_not_believed(source: Hub, line: Line, tmp_path: Path
         partial.write_bytes(left)
         download(line, store, wish(source))
         assert store.path(DIGEST).read_bytes() == PAYLOAD
-    source.log.clear()
-    store.evict(DIGEST)
-    partial.write_bytes(PAYLOAD)
-    download(line, store, wish(source))
-    assert not source.log, "whole already: hashed, not fetched"
 
 
 def test_empty_and_unknown_files(source: Hub, line: Line, tmp_path: Path) -> None:
