@@ -9,9 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from offline_kit.bundle import delta
+from offline_kit.bundle.carry import carry_unpacker
+from offline_kit.bundle.inspect import Head
 from offline_kit.bundle.layout import lay_out
-from offline_kit.bundle.pack import pack, partial_name
+from offline_kit.bundle.pack import pack
+from offline_kit.bundle.stage import publish, stage
 from offline_kit.bundle.verify import Report, verify
+from offline_kit.bundle.volumes import json_name
 from offline_kit.digest import Digest
 from offline_kit.errors import DigestMismatch, DiskError, LockStale, SpecError
 from offline_kit.host.render import render
@@ -37,8 +42,17 @@ class Project:
 
 
 @dataclass(frozen=True)
+class Shape:
+    """How a bundle is written: its ``suffix``, in parts of ``split`` bytes, without what the earlier kit ``base`` has."""
+
+    suffix: str = ".tar.gz"
+    split: int | None = None
+    base: Head | None = None
+
+
+@dataclass(frozen=True)
 class Built:
-    """A finished build: the bundle's path, its report, and the lock that it was made from."""
+    """A finished build: the bundle's path (of parts: their .parts.json), its report, and the lock that it was made from."""
 
     path: Path
     report: Report
@@ -80,33 +94,43 @@ def current_lock(project: Project, store: Store, *, locked: bool, jobs: int, pro
 
 
 def build(
-    manifest_path: Path, version: str, output: Path, store: Store, *, locked: bool, jobs: int, progress: Progress
+    manifest_path: Path,
+    version: str,
+    output: Path,
+    store: Store,
+    *,
+    shape: Shape = Shape(),
+    locked: bool,
+    jobs: int,
+    progress: Progress,
 ) -> Built:
-    """Makes ``output/NAME-VERSION.tar.gz``. Raises every error of ``offline_kit.errors`` that a step can meet."""
+    """Makes ``output/NAME-VERSION.tar.gz``, or what ``shape`` says. Raises every error of ``offline_kit.errors`` that a
+    step can meet."""
     if not VERSION.fullmatch(version):
         raise SpecError(f"not a version: {version!r}", remedy="letters, digits, '.', '_' and '-', 63 at most")
     project = open_project(manifest_path)
     lock = current_lock(project, store, locked=locked, jobs=jobs, progress=progress)
     top = f"{lock.name}-{version}"
-    final = output / f"{top}.tar.gz"
+    final = output / f"{top}{'.delta' if shape.base else ''}{shape.suffix}"
     _make_folder(output)
-    for last_try in (False, True):
-        blobs = fetch(lock, project.manifest, project.folder, store, jobs=jobs, progress=progress)
-        texts, executables = render(lock, version, project.config)
-        entries = lay_out(lock, version, texts, executables)
-        partial = partial_name(final)
-        try:
-            pack(entries, top, blobs.path, partial, progress=progress)
-            report = verify(partial, jobs=jobs, progress=progress)
+    with stage(final) as folder:
+        for last_try in (False, True):
+            blobs = fetch(lock, project.manifest, project.folder, store, jobs=jobs, progress=progress)
+            texts, executables = render(lock, version, project.config)
+            entries = lay_out(lock, version, texts, executables)
+            if shape.base:
+                entries = delta.thin_out(entries, delta.compare(lock, shape.base.lock, shape.base.version))
+            pack(entries, top, blobs.path, folder / final.name, split=shape.split, progress=progress)
+            packed = folder / (json_name(final.name) if shape.split else final.name)
+            report = verify(packed, jobs=jobs, progress=progress)
             if report.whole:
-                partial.replace(final)
-                return Built(final, report, lock)
-        finally:
-            partial.unlink(missing_ok=True)
-        damaged = _evict_damaged(lock, store)
-        if last_try or not damaged:
-            break
-        progress.note(f"{len(damaged)} blob(s) of the store were damaged: fetching them again")
+                path = publish(folder, final)
+                carry_unpacker(output, progress)
+                return Built(path, report, lock)
+            damaged = _evict_damaged(lock, store)
+            if last_try or not damaged:
+                break
+            progress.note(f"{len(damaged)} blob(s) of the store were damaged: fetching them again")
     found = "\n".join(f"{finding.where}: {finding.what}" for finding in report.findings)
     raise DigestMismatch(
         f"the packed file is not what the lock says; nothing was left at {final}\n{found}",

@@ -7,7 +7,6 @@ depend on nothing but the entries and the time; a blob that is not exactly as lo
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from itertools import cycle
@@ -18,16 +17,15 @@ from isal.isal_zlib import crc32
 from offline_kit.bundle import member, paths
 from offline_kit.bundle.ahead import READ_AHEAD, ahead
 from offline_kit.bundle.layout import Entry
+from offline_kit.bundle.sink import Buffer, Sink
 from offline_kit.digest import Digest
 from offline_kit.errors import DigestMismatch
 
-Buffer = bytes | memoryview
 Piece = list[Buffer]
 PathOf = Callable[[Digest], Path]
 
 BYTES_AT_ONCE = 32 * member.BLOCK  # large enough that system calls do not count, small enough for the processor's cache
 _BUFFERS = READ_AHEAD + 2  # one is being filled, one is being written, the others wait in between
-_VECTOR = 512  # at most IOV_MAX (1,024) buffers go into one call
 
 
 def headers(entries: Iterable[Entry], top: str, mtime: int) -> Iterator[tuple[member.Header, Entry | None]]:
@@ -41,19 +39,27 @@ def headers(entries: Iterable[Entry], top: str, mtime: int) -> Iterator[tuple[me
             yield member.Header(name, entry.size, entry.mode, mtime), entry
 
 
-def write(
-    entries: Iterable[Entry], top: str, mtime: int, path_of: PathOf, descriptor: int, advance: Callable[[int], None]
-) -> None:
-    """The whole archive to ``descriptor``. Raises OSError, and DigestMismatch for a blob of another size."""
-    with closing(ahead(_pieces(entries, top, mtime, path_of))) as pieces:
-        for piece in pieces:
-            _write_all(descriptor, piece)
+def write(pieces: Iterator[Piece], sink: Sink, advance: Callable[[int], None]) -> None:
+    """All of ``pieces``, made in a thread of their own, to ``sink``. Raises OSError, DigestMismatch (a blob of wrong size)."""
+    with closing(ahead(pieces)) as ready:
+        for piece in ready:
+            sink.write(piece)
             advance(sum(len(part) for part in piece))
 
 
-def _pieces(entries: Iterable[Entry], top: str, mtime: int, path_of: PathOf) -> Iterator[Piece]:
-    """The archive's bytes in order. A piece may lie in a buffer that is used again ``_BUFFERS`` pieces later."""
-    ring = cycle([memoryview(bytearray(BYTES_AT_ONCE + member.RECORD)) for _ in range(_BUFFERS)])
+def plain_pieces(entries: Iterable[Entry], top: str, mtime: int, path_of: PathOf) -> Iterator[Piece]:
+    """The tar alone, as ``member_pieces`` gives it in members."""
+    ring = _ring()
+    for header, entry in headers(entries, top, mtime):
+        yield [member.render(header)]
+        for chunk, _ in _content(entry, path_of, ring) if entry else ():
+            yield [chunk]
+    yield [member.END_RECORDS]
+
+
+def member_pieces(entries: Iterable[Entry], top: str, mtime: int, path_of: PathOf) -> Iterator[Piece]:
+    """The bundle's bytes in order. A piece may lie in a buffer that is used again ``_BUFFERS`` pieces later."""
+    ring = _ring()
     for header, entry in headers(entries, top, mtime):
         tar = member.render(header)
         if entry is None:
@@ -67,6 +73,10 @@ def _pieces(entries: Iterable[Entry], top: str, mtime: int, path_of: PathOf) -> 
             yield _framed(chunk, last)
         yield [member.TRAILER.pack(check, (len(tar) + member.padded_size(entry.size)) & 0xFFFFFFFF)]
     yield [member.END]
+
+
+def _ring() -> Iterator[memoryview]:
+    return cycle([memoryview(bytearray(BYTES_AT_ONCE + member.RECORD)) for _ in range(_BUFFERS)])
 
 
 def _content(entry: Entry, path_of: PathOf, ring: Iterator[memoryview]) -> Iterator[tuple[memoryview, bool]]:
@@ -97,15 +107,3 @@ def _framed(chunk: memoryview, last: bool) -> Piece:
         block = chunk[start : start + member.BLOCK]
         piece += [member.frame(len(block), last and start + member.BLOCK >= len(chunk)), block]
     return piece
-
-
-def _write_all(descriptor: int, piece: Piece) -> None:
-    """All of the piece, however little the system takes at a time."""
-    for first in range(0, len(piece), _VECTOR):
-        rest = piece[first : first + _VECTOR]
-        while rest:
-            written = os.writev(descriptor, rest)
-            while rest and written >= len(rest[0]):
-                written -= len(rest.pop(0))
-            if rest:
-                rest[0] = memoryview(rest[0])[written:]

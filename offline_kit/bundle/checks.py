@@ -7,9 +7,10 @@ is a finding and never a reason to pass. What an operator may change in an insta
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from offline_kit.bundle import image_checks, paths
+from offline_kit.bundle import delta, image_checks, paths
 from offline_kit.bundle.contents import Contents, contents_of, parse_contents
 from offline_kit.bundle.evidence import Evidence, Seen, read_lock, shown
 from offline_kit.bundle.layout import derived_texts
@@ -29,6 +30,8 @@ class _Promise:
 
 def judge(evidence: Evidence) -> Contents | None:
     """Adds everything that is wrong to the evidence; gives what bundle.json says, where it can be read."""
+    archived = dict(evidence.files)
+    delta.settle(evidence)
     sums = _sums(evidence)
     lock = _lock(evidence)
     operators = _operators(evidence, lock) if evidence.installed else set()
@@ -36,13 +39,13 @@ def judge(evidence: Evidence) -> Contents | None:
         _against_sums(evidence, sums, operators)
     if lock is not None:
         _against_lock(evidence, lock, sums or {}, operators)
-    contents = _contents(evidence, lock, sums)
+    contents = _contents(evidence, lock, sums, archived.get(paths.BUNDLE))
     for path, seen in evidence.files.items():
         # 7. Weights whose own header says that they are not whole.
         if seen.fault and path not in operators and not _told(seen, path, sums):
             evidence.found(path, seen.fault)
     if evidence.form != "kit":
-        _archive(evidence, contents)
+        _archive(evidence, archived, contents)
     return contents
 
 
@@ -157,9 +160,9 @@ def _against_lock(evidence: Evidence, lock: Lock, sums: dict[str, Digest], opera
             evidence.found(path, f"{fault} (image {key})")
 
 
-def _contents(evidence: Evidence, lock: Lock | None, sums: dict[str, Digest] | None) -> Contents | None:
-    """5. bundle.json says what follows from the lock; 6. so does every other small file that is made from it."""
-    data = _content(evidence, paths.BUNDLE)
+def _contents(evidence: Evidence, lock: Lock | None, sums: dict[str, Digest] | None, own: Seen | None) -> Contents | None:
+    """5. bundle.json (``own``: as it lies there) says what follows from the lock; 6. so does every other file made from it."""
+    data = _content(evidence, paths.BUNDLE) if own is None or evidence.base is None else own.content
     try:
         contents = parse_contents(data, paths.BUNDLE) if data is not None else None
     except BundleDamaged as error:
@@ -167,7 +170,7 @@ def _contents(evidence: Evidence, lock: Lock | None, sums: dict[str, Digest] | N
         return None
     if contents is None or lock is None or sums is None:
         return contents
-    if contents != contents_of(lock, contents.version, contents.made_by, len(sums)):
+    if contents.full() != contents_of(lock, contents.version, contents.made_by, len(sums)):
         evidence.found(paths.BUNDLE, f"does not agree with {paths.LOCK} and {paths.SUMS}")
     try:
         derived = derived_texts(lock, contents.version, contents.made_by, len(sums))
@@ -184,20 +187,18 @@ def _contents(evidence: Evidence, lock: Lock | None, sums: dict[str, Digest] | N
     return contents
 
 
-def _archive(evidence: Evidence, contents: Contents | None) -> None:
+def _archive(evidence: Evidence, files: Mapping[str, Seen], contents: Contents | None) -> None:
     """8. One folder of the right name; 9. files and their folders in the one order; 10. payload is not executable."""
     if contents is not None and evidence.top != contents.top:
         evidence.found(f"{evidence.top}/", f"is the folder's name, {paths.BUNDLE} says {contents.top}")
-    order = list(paths.with_folders(evidence.top, sorted(evidence.files, key=paths.place)))
-    if evidence.names != order and set(evidence.files) == {
-        name.partition("/")[2] for name in evidence.names if name[-1] != "/"
-    }:
+    order = list(paths.with_folders(evidence.top, sorted(files, key=paths.place)))
+    if evidence.names != order and set(files) == {name.partition("/")[2] for name in evidence.names if name[-1] != "/"}:
         pairs = zip([*evidence.names, ""], [*order, ""], strict=False)
         first = next(name or other for name, other in pairs if name != other)
         evidence.found(
             first.partition("/")[2] or first, "is not at its place: files and folders are not in the order of a bundle"
         )
-    for path, seen in evidence.files.items():
+    for path, seen in files.items():
         if f"{evidence.top}/{path}/" in evidence.names_seen:
             evidence.found(path, "is both a file and a folder")
         if _executable(seen) and paths.is_payload(path):

@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from offline_kit.digest import Digest
 from offline_kit.errors import BundleDamaged
 from offline_kit.spec.document import Frozen
 from offline_kit.spec.lock import Lock, LockedImage
 from offline_kit.spec.manifest import Accelerator, Key, canonical
-from offline_kit.spec.names import VERSION
+from offline_kit.spec.names import VERSION, safe_path
 
 Count = Field(ge=0)
 
@@ -50,6 +50,36 @@ class Totals(Frozen):
     models_bytes: int = Count
 
 
+class Need(Frozen):
+    """One file that an earlier kit has: its bytes, and where it lies there."""
+
+    size: int = Count
+    sha256: Digest
+    at: str
+
+    @field_validator("at")
+    @classmethod
+    def _safe(cls, path: str) -> str:
+        return safe_path(path)
+
+
+class Base(Frozen):
+    """The earlier kit that a delta is completed from. ``lock``: the digest of its lock.json; ``needs``: path -> file."""
+
+    name: Key
+    version: str | None = Field(description="None where the delta was made from a lock alone")
+    lock: Digest
+    needs: dict[str, Need]
+
+    @property
+    def title(self) -> str:
+        return f"{self.name}-{self.version}" if self.version else f"{self.name} (lock {self.lock.short})"
+
+    @property
+    def bytes(self) -> int:
+        return sum(need.size for need in self.needs.values())
+
+
 class Contents(Frozen):
     """What bundle.json says."""
 
@@ -62,6 +92,7 @@ class Contents(Frozen):
     images: dict[Key, ImageContents]
     models: dict[Key, ModelContents]
     totals: Totals
+    base: Base | None = Field(default=None, description="of a delta only")
 
     @property
     def top(self) -> str:
@@ -72,7 +103,12 @@ class Contents(Frozen):
         return canonical(self.as_json())
 
     def as_json(self) -> dict[str, Any]:
-        return self.model_dump(mode="json")
+        # A full bundle says nothing of a base: its bundle.json is what that of a completed delta becomes.
+        return self.model_dump(mode="json", exclude=None if self.base else {"base"})
+
+    def full(self) -> Contents:
+        """The same without a base."""
+        return self.model_copy(update={"base": None})
 
 
 def image_bytes(image: LockedImage) -> int:

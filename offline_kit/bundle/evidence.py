@@ -10,6 +10,7 @@ import hashlib
 from dataclasses import dataclass, field
 
 from offline_kit.bundle import paths
+from offline_kit.bundle.contents import Base
 from offline_kit.bundle.member import Header
 from offline_kit.bundle.report import Finding
 from offline_kit.digest import Digest
@@ -40,7 +41,8 @@ class Evidence:
     """All that was seen of a bundle or kit.
 
     ``files``: by path in the kit; ``names``: every name of an archive in its order, folders and the top included;
-    ``top``: the archive's one folder; ``installed``: the kit serves on a host; ``findings``: what was wrong on the way.
+    ``top``: the archive's one folder; ``installed``: the kit serves on a host; ``findings``: what was wrong on the way;
+    ``base``: of a delta, what it is completed from.
     """
 
     form: str
@@ -51,6 +53,7 @@ class Evidence:
     notes: list[str] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     mtime: int | None = None
+    base: Base | None = None
 
     def found(self, where: str, what: str) -> None:
         self.findings.append(Finding(where, what))

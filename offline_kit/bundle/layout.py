@@ -19,6 +19,7 @@ from offline_kit.spec.lock import Lock
 from offline_kit.spec.names import VERSION, safe_path, shell_name
 
 MADE_BY = f"offline-kit {__version__}"
+_NOT_FREE = (paths.IMAGES, paths.MODELS, paths.DELTA, paths.ENV, paths.STATE)
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,14 @@ def lay_out(lock: Lock, version: str, texts: Mapping[str, bytes], executables: C
     named = {*texts, paths.LOCK, *derived_texts(lock, version, MADE_BY, 0), *blobs}
     small = {**texts, paths.LOCK: lock.text().encode(), **derived_texts(lock, version, MADE_BY, len(named))}
     entries = [Entry(path, size, digest, 0o644, None) for path, (size, digest) in blobs.items()]
-    entries += [_small(path, content, path in executables) for path, content in small.items()]
-    entries.append(_small(paths.SUMS, sums_text((entry.path, entry.digest) for entry in entries), False))
+    entries += [small_entry(path, content, path in executables) for path, content in small.items()]
+    entries.append(small_entry(paths.SUMS, sums_text((entry.path, entry.digest) for entry in entries)))
     _check_nesting([entry.path for entry in entries])
+    return in_order(entries)
+
+
+def in_order(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+    """As they follow each other in the archive."""
     return tuple(sorted(entries, key=lambda entry: paths.place(entry.path)))
 
 
@@ -68,7 +74,8 @@ def sums_text(files: Iterable[tuple[str, Digest]]) -> bytes:
     return "".join(f"{digest.hex}  {path}\n" for path, digest in sorted(files, key=lambda file: file[0].encode())).encode()
 
 
-def _small(path: str, content: bytes, executable: bool) -> Entry:
+def small_entry(path: str, content: bytes, executable: bool = False) -> Entry:
+    """A file whose content is at hand."""
     return Entry(path, len(content), Digest.of(content), 0o755 if executable else 0o644, content)
 
 
@@ -101,7 +108,7 @@ def _check_texts(lock: Lock, texts: Mapping[str, bytes], executables: Collection
             safe_path(path)
         except ValueError as error:
             raise SpecError(str(error), where="files of the kit") from error
-        if path in made_here or path.split("/")[0] in (paths.IMAGES, paths.MODELS, paths.ENV, paths.STATE):
+        if path in made_here or path.split("/")[0] in _NOT_FREE:
             raise SpecError("this path is not free for a file of the kit", where=path)
     if unknown := set(executables) - set(texts):
         raise SpecError(f"no such file to be executable: {', '.join(sorted(unknown))}", where="files of the kit")

@@ -21,6 +21,11 @@ INSTALLER = "install.sh"
 KIT_ENV = "deploy/kit.env"
 IMAGE_FACTS = "deploy/images"
 
+# Only in a delta, and gone when it is completed: bundle.json as the full kit has it, and what comes from the base.
+DELTA = "delta"
+DELTA_BUNDLE = "delta/bundle.json"
+DELTA_NEEDS = "delta/needs"
+
 IMAGES = "images"
 LAYOUT, INDEX, DOCKER = "oci-layout", "index.json", "manifest.json"
 BLOBS = "images/blobs/sha256"

@@ -6,7 +6,6 @@ compared; after damage the reader goes on at the next member that it can find, s
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 from isal.isal_zlib import crc32
@@ -14,6 +13,7 @@ from isal.isal_zlib import crc32
 from offline_kit.bundle import member, paths
 from offline_kit.bundle.evidence import SMALL, Collector, Evidence, Interest, Seen, shown
 from offline_kit.bundle.parallel import Advance, Buffers, for_each
+from offline_kit.bundle.span import Span
 from offline_kit.progress import Progress
 
 _STEP = member.BLOCK + member.FRAME.size
@@ -45,15 +45,15 @@ def is_ours(start: bytes) -> bool:
     return start[:3] == member.MAGIC[:3] and len(start) > 3 and bool(start[3] & member.MAGIC[3])
 
 
-def look(descriptor: int, size: int, jobs: int | None, quick: bool, progress: Progress) -> Evidence:
-    """The evidence of the bundle behind ``descriptor``. Raises OSError."""
+def look(span: Span, jobs: int | None, quick: bool, progress: Progress) -> Evidence:
+    """The evidence of the bundle in ``span``. Raises OSError."""
     evidence = Evidence("bundle")
-    members = _scan(descriptor, size, evidence)
+    members = _scan(span, evidence)
     interest = Interest()
     total = sum(item.length for item in members)
 
     def work(item: Member, advance: Advance) -> tuple[Seen | None, list[str]]:
-        return _check(descriptor, item, interest, quick, advance)
+        return _check(span, item, interest, quick, advance)
 
     with progress.task("verify", total) as task:
         # The sums, the lock and bundle.json first: the lock says which blobs the checks need. Then the largest first, so that
@@ -69,12 +69,12 @@ def look(descriptor: int, size: int, jobs: int | None, quick: bool, progress: Pr
     return evidence
 
 
-def _scan(descriptor: int, size: int, evidence: Evidence) -> list[Member]:
+def _scan(span: Span, evidence: Evidence) -> list[Member]:
     """Every member that can be found, in order."""
     members: list[Member] = []
-    offset = 0
+    offset, size = 0, span.size
     while offset < size:
-        start = os.pread(descriptor, _PEEK, offset)
+        start = span.pread(_PEEK, offset)
         # 1. The last member is the end mark, and the file ends with it.
         if start[: len(member.END)] == member.END:
             if behind := size - offset - len(member.END):
@@ -91,14 +91,14 @@ def _scan(descriptor: int, size: int, evidence: Evidence) -> list[Member]:
             header = member.parse(tar)
         except ValueError as error:
             evidence.found(_name(start, offset), str(error))
-            offset = _next(descriptor, size, offset, start)
+            offset = _next(span, offset, start)
             continue
         item = Member(evidence.admit(header), offset, tar, header)
         if offset + item.length > size:
             evidence.found(
                 shown(header.path.partition("/")[2]), f"is cut off: the bundle ends {offset + item.length - size} bytes early"
             )
-            offset = _next(descriptor, size, offset, start)
+            offset = _next(span, offset, start)
             continue
         members.append(item)
         offset += item.length
@@ -106,19 +106,19 @@ def _scan(descriptor: int, size: int, evidence: Evidence) -> list[Member]:
     return members
 
 
-def _next(descriptor: int, size: int, offset: int, start: bytes) -> int:
+def _next(span: Span, offset: int, start: bytes) -> int:
     """Where the next member starts: where this one's gzip header says, or else wherever one can be found."""
     if start.startswith(member.MAGIC) and len(start) >= member.GZIP_HEAD:
         told = offset + member.LENGTH.unpack_from(start, len(member.MAGIC))[0]
-        if offset < told < size and os.pread(descriptor, len(member.MAGIC), told) == member.MAGIC:
+        if offset < told < span.size and span.pread(len(member.MAGIC), told) == member.MAGIC:
             return int(told)
     position = offset + 1
-    while position < size:
-        found = os.pread(descriptor, SMALL, position).find(member.MAGIC)
+    while position < span.size:
+        found = span.pread(SMALL, position).find(member.MAGIC)
         if found >= 0:
             return position + found
         position += SMALL - len(member.MAGIC)
-    return size
+    return span.size
 
 
 def _name(start: bytes, offset: int) -> str:
@@ -128,12 +128,12 @@ def _name(start: bytes, offset: int) -> str:
     return name if name and name.isprintable() else f"offset {offset}"
 
 
-def _check(descriptor: int, item: Member, interest: Interest, quick: bool, advance: Advance) -> tuple[Seen | None, list[str]]:
+def _check(span: Span, item: Member, interest: Interest, quick: bool, advance: Advance) -> tuple[Seen | None, list[str]]:
     """What was seen of one file, and what is wrong with its member."""
     size = item.header.size
     collector = Collector(item.path or "", size, item.header.mode, interest, hashing=not quick or size <= SMALL)
     problems = []
-    start = os.pread(descriptor, _TAR, item.offset)
+    start = span.pread(_TAR, item.offset)
     # 3. The gzip header and the header of the first block have one form each.
     if start != member.gzip_head(item.length) + member.frame(len(item.tar), size == 0):
         problems.append("its gzip header is damaged")
@@ -145,7 +145,7 @@ def _check(descriptor: int, item: Member, interest: Interest, quick: bool, advan
     broken = filled = 0
     while left:
         chunk = _BUFFERS.buffer[: min(left, len(_BUFFERS.buffer))]
-        if os.preadv(descriptor, [chunk], position) != len(chunk):
+        if span.fill(chunk, position) != len(chunk):
             return None, [*problems, "could not be read to its end"]
         position, left = position + len(chunk), left - len(chunk)
         for at in range(0, len(chunk), _STEP):
@@ -163,7 +163,7 @@ def _check(descriptor: int, item: Member, interest: Interest, quick: bool, advan
             return collector.seen(), problems
     # 5. The CRC and the length at the end, which every gunzip will check.
     trailer = member.TRAILER.pack(check, (len(item.tar) + member.padded_size(size)) & 0xFFFFFFFF)
-    if os.pread(descriptor, len(trailer), end) != trailer:
+    if span.pread(len(trailer), end) != trailer:
         problems.append("its gzip checksum does not match")
     if broken or filled:
         problems.append("bytes between its blocks are damaged")

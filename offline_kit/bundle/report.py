@@ -23,7 +23,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """The result. ``form``: ``bundle``, ``recompressed`` (the bundle's tar in another gzip) or ``kit`` (a folder)."""
+    """The result. ``form``: ``bundle``, ``recompressed`` (the bundle's tar in another gzip), ``zstd`` or ``kit`` (a folder).
+
+    ``parts``: the files that the bundle lies in, 0 for a kit; ``base``, ``needed_*``: of a delta, what it is completed from and
+    how much of it is proven only there.
+    """
 
     path: str
     form: str
@@ -36,10 +40,19 @@ class Report:
     unchecked_files: int
     unchecked_bytes: int
     seconds: float
+    parts: int = 0
+    base: str = ""
+    needed_files: int = 0
+    needed_bytes: int = 0
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether this is a delta's folder that was not completed from its base."""
+        return self.form == "kit" and bool(self.base)
 
     @property
     def whole(self) -> bool:
-        return not self.findings
+        return not self.findings and not self.incomplete
 
     def as_json(self) -> dict[str, Any]:
         return {"whole": self.whole, **asdict(self), "seconds": round(self.seconds, 3)}

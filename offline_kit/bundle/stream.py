@@ -1,14 +1,14 @@
 """A bundle as any gunzip sees it, in one pass: for one that somebody compressed again, and to read only the head of one.
 
-Rules: any gzip of any number of members; the tar inside must be the bundle's, byte for byte; memory does not grow with what
-the archive declares, and a name is never used as a path.
+Rules: any gzip of any number of members, none of them empty; the tar inside must be the bundle's, byte for byte; memory does
+not grow with what the archive declares, and a name is never used as a path.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import closing
-from typing import BinaryIO
 
 from isal import isal_zlib
 
@@ -25,21 +25,25 @@ class Damaged(Exception):
     """The stream cannot be read further."""
 
 
-def inflate(stream: BinaryIO) -> Iterator[bytes]:
+def inflate(stream: io.RawIOBase) -> Iterator[bytes]:
     """The uncompressed bytes of all gzip members, in pieces. Raises Damaged."""
-    engine, pending, piece = None, b"", b""
+    engine, pending, piece, given = None, b"", b"", 0
     while True:
         if not pending and len(piece) < _OUTPUT:
-            pending = stream.read(_INPUT)
+            pending = stream.read(_INPUT) or b""
             if not pending:
                 break
-        engine = engine or isal_zlib.decompressobj(wbits=31)
+        if engine is None:
+            engine, given = isal_zlib.decompressobj(wbits=31), 0
         try:
             piece = engine.decompress(pending, _OUTPUT)
         except isal_zlib.error as error:  # type: ignore[misc] # isal's stub calls this class an instance
             raise Damaged("the gzip stream is damaged, or something else follows after its end") from error
         pending = engine.unconsumed_tail
+        given += len(piece)
         if engine.eof:
+            if not given:
+                raise Damaged("an empty gzip member is glued in")  # no tool writes one, and it would hide what it is glued to
             pending, engine = engine.unused_data, None
         if piece:
             yield piece
@@ -93,11 +97,11 @@ class TarReader:
         return b"".join(self.content(size))
 
 
-def look(stream: BinaryIO, size: int, progress: Progress) -> Evidence:
-    """The evidence of the bundle in ``stream``, a gzip file of ``size`` bytes."""
-    evidence, interest = Evidence("recompressed"), Interest()
+def look(form: str, plain: Iterator[bytes], stream: io.RawIOBase, size: int, progress: Progress) -> Evidence:
+    """The evidence of the bundle whose tar is ``plain``, inflated from ``stream``, a file of ``size`` bytes."""
+    evidence, interest = Evidence(form), Interest()
     place = "the beginning"
-    with progress.task("verify", size) as task, closing(ahead(inflate(stream))) as pieces:
+    with progress.task("verify", size) as task, closing(ahead(plain)) as pieces:
         reader, told = TarReader(pieces), 0
         try:
             for tar in reader:

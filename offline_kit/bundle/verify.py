@@ -7,32 +7,46 @@ a file that cannot be a bundle at all is an error, not a finding.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from offline_kit.bundle import checks, kit, paths, reader, stream
+from offline_kit.bundle import checks, kit, paths, reader, stream, volumes, zstd
 from offline_kit.bundle.evidence import Evidence
 from offline_kit.bundle.report import Finding, Report
+from offline_kit.bundle.span import Span
 from offline_kit.errors import BundleUnreadable, DiskError
 from offline_kit.progress import Progress
 
 __all__ = ["Finding", "Report", "verify"]
 
 
-def verify(path: Path, *, jobs: int | None = None, quick: bool = False, progress: Progress) -> Report:
+def verify(
+    path: Path, *, more: Sequence[Path] = (), jobs: int | None = None, quick: bool = False, progress: Progress
+) -> Report:
     """Checks the bundle file or kit folder at ``path``, ``jobs`` files at a time (default: one a processor).
 
-    ``quick``: structure, sizes and the content of small files only; the report says how much was not read (nothing, for a
-    bundle that was compressed again: that one has no short way). Raises BundleUnreadable (no bundle there) and DiskError.
+    A bundle in parts: its .parts.json or any part; ``more``: other parts of it, which change nothing. ``quick``: structure,
+    sizes and the content of small files only; the report says how much was not read (nothing, for a bundle that was compressed
+    again: that one has no short way). Raises BundleUnreadable (no bundle there), BundleDamaged (a .parts.json that cannot be
+    read) and DiskError.
     """
     started = time.monotonic()
+    parts = 0
     try:
-        evidence = _look(path, jobs, quick, progress)
+        if path.is_dir():
+            evidence = _kit(path, jobs, quick, progress)
+        else:
+            found = volumes.locate(path, *more)
+            parts = len(found.files)
+            evidence = _bundle(found, jobs, quick, progress)
     except FileNotFoundError as error:
         raise BundleUnreadable("no such file or folder", where=str(path)) from error
     except OSError as error:
-        raise DiskError(error.strerror or str(error), where=str(path)) from error
-    contents = checks.judge(evidence)
-    unread = [seen.size for seen in evidence.files.values() if seen.digest is None]
+        raise DiskError(error.strerror or str(error), where=str(error.filename or path)) from error
+    contents = checks.judge(evidence) if evidence.names or evidence.files or not evidence.findings else None
+    needs = evidence.base.needs if evidence.base else {}
+    here = {name: seen for name, seen in evidence.files.items() if name not in needs}
+    unread = [seen.size for seen in here.values() if seen.digest is None]
     return Report(
         path=str(path),
         form=evidence.form,
@@ -40,27 +54,52 @@ def verify(path: Path, *, jobs: int | None = None, quick: bool = False, progress
         version=contents.version if contents else "",
         findings=tuple(dict.fromkeys(evidence.findings)),  # two checks may come to the same
         notes=tuple(evidence.notes),
-        files=len(evidence.files),
-        bytes=sum(seen.size for seen in evidence.files.values()),
+        files=len(here),
+        bytes=sum(seen.size for seen in here.values()),
         unchecked_files=len(unread),
         unchecked_bytes=sum(unread),
         seconds=time.monotonic() - started,
+        parts=parts,
+        base=evidence.base.title if evidence.base else "",
+        needed_files=len(needs),
+        needed_bytes=evidence.base.bytes if evidence.base else 0,
     )
 
 
-def _look(path: Path, jobs: int | None, quick: bool, progress: Progress) -> Evidence:
-    if path.is_dir():
-        if not any((path / name).exists() for name in paths.HEAD):
-            raise BundleUnreadable(f"not a kit: no {paths.SUMS} and no {paths.BUNDLE} in it", where=str(path))
-        return kit.look(path, jobs, quick, progress)
-    if path.exists() and not path.is_file():
-        raise BundleUnreadable("neither a file nor a folder", where=str(path))
-    with path.open("rb", buffering=0) as file:
-        start = file.read(4)
-        if start[:2] != b"\x1f\x8b":
-            raise BundleUnreadable("not a bundle: not a gzip file", where=str(path))
-        size = path.stat().st_size
-        if reader.is_ours(start):
-            return reader.look(file.fileno(), size, jobs, quick, progress)
-        file.seek(0)
-        return stream.look(file, size, progress)
+def _kit(path: Path, jobs: int | None, quick: bool, progress: Progress) -> Evidence:
+    if not any((path / name).exists() for name in paths.HEAD):
+        raise BundleUnreadable(f"not a kit: no {paths.SUMS} and no {paths.BUNDLE} in it", where=str(path))
+    return kit.look(path, jobs, quick, progress)
+
+
+def _bundle(found: volumes.Found, jobs: int | None, quick: bool, progress: Progress) -> Evidence:
+    """The evidence of the bundle, with what is wrong with its parts in front."""
+    evidence = Evidence("bundle", findings=list(found.findings))
+    if found.findings:
+        return evidence  # what a bundle with a gap holds is not looked at: everything behind the gap would be a finding
+    with Span(found.files) as span:
+        if found.volumes is not None and not quick:
+            with progress.task("verify parts", span.size) as task:
+                evidence.findings += volumes.check(found.volumes, *span.digests(task.advance))
+        wrong = evidence.findings
+        evidence = look(span, found.name, jobs, quick, progress)
+    evidence.findings[:0] = wrong
+    return evidence
+
+
+def look(span: Span, name: str, jobs: int | None, quick: bool, progress: Progress) -> Evidence:
+    """The evidence of a bundle in any of its compressions. Raises BundleUnreadable and OSError."""
+    start = span.pread(4, 0)
+    if reader.is_ours(start):
+        return reader.look(span, jobs, quick, progress)
+    plain = span.stream()
+    if start[:2] == b"\x1f\x8b":
+        return stream.look("recompressed", stream.inflate(plain), plain, span.size, progress)
+    if start == zstd.MAGIC:
+        evidence = stream.look("zstd", zstd.inflate(plain), plain, span.size, progress)
+        try:
+            zstd.check_frames(span)
+        except stream.Damaged as error:
+            evidence.found(name, str(error))
+        return evidence
+    raise BundleUnreadable("not a bundle: neither a gzip nor a zstd file", where=str(span.files[0]))

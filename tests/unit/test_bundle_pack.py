@@ -14,7 +14,7 @@ import pytest
 
 from offline_kit.bundle import archive
 from offline_kit.bundle.inspect import inspect
-from offline_kit.bundle.pack import pack, packed_size, partial_name
+from offline_kit.bundle.pack import pack, packed_size
 from offline_kit.bundle.verify import verify
 from offline_kit.digest import Digest
 from offline_kit.errors import BundleDamaged, BundleUnreadable, DigestMismatch, DiskError, SpecError
@@ -125,8 +125,7 @@ def test_output_that_cannot_be_written(sample: Sample, tmp_path: Path) -> None:
 
 
 def test_what_an_earlier_run_left_is_replaced(sample: Sample, tmp_path: Path) -> None:
-    out = partial_name(tmp_path / "kit-v1.tar.gz")
-    assert out == tmp_path / ".kit-v1.tar.gz.partial"
+    out = tmp_path / "kit-v1.tar.gz"
     out.write_bytes(b"x" * 10_000_000)
     sample.pack(out)
     assert verify(out, progress=Silent()).whole

@@ -1,0 +1,554 @@
+#!/usr/bin/env python3
+"""Unpacks an offline-kit bundle and proves every file on the way, many at once: python3 unpack.py BUNDLE [FOLDER]
+
+Standard library only, Python 3.8 or later, one file: it is carried beside bundles (hence its length), and the command
+``offline-kit unpack`` calls it. It shares no code with the packer: it is another reader of docs/bundle-format.md.
+
+Rules: nothing is written outside a new folder of this run, which gets its name only when every file in it is as SHA256SUMS
+says; only plain files and folders, each once, made anew and never opened through a link; nothing is written that does not fit
+on the disk or that SHA256SUMS does not name; all findings are reported, then nothing is left.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import shutil
+import struct
+import sys
+import tempfile
+import threading
+import zlib
+from bisect import bisect_right
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
+
+MARK = "Unpacks an offline-kit bundle"
+HEAD = bytes.fromhex("1f8b0804 00000000 00ff 0c00 4f4b0800")
+GZIP_HEAD, FRAME, TRAILER, RECORD, BLOCK = 24, 5, 8, 512, 0xFFFF
+STEP = FRAME + BLOCK
+CHUNK = 16 * STEP
+NAME_AT_MOST = 4096
+SUMS, BUNDLE, NEEDS, FULL = "SHA256SUMS", "bundle.json", "delta/needs", "delta/bundle.json"
+LIST_AT_MOST = 64 << 20
+SEGMENT = re.compile(r"[^\x00-\x1f\x7f\\]+")
+LINE = re.compile(r"([0-9a-f]{64})  ([^\n]+)")
+Advance = Callable[[int], None]
+Source = Any  # anything with size and pread(count, offset)
+
+
+class Refused(Exception):
+    """The bundle is not whole; ``findings``: everything that was found, a line each."""
+
+    def __init__(self, findings: Sequence[str]) -> None:
+        super().__init__("\n".join(findings))
+        self.findings = list(findings)
+
+
+class Item(NamedTuple):
+    """A file or folder of the archive; ``path`` below the top folder, "" for that itself; ``offset``: of its first block."""
+
+    path: str
+    is_folder: bool
+    size: int
+    mode: int
+    mtime: int
+    offset: int
+    tar: bytes
+
+
+class Files:
+    """The bundle's file, or its parts, as one run of bytes."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._files = [os.open(str(path), os.O_RDONLY | os.O_CLOEXEC) for path in paths]
+        self._starts = [0]
+        for file in self._files:
+            self._starts.append(self._starts[-1] + os.fstat(file).st_size)
+        self.size = self._starts[-1]
+
+    def pread(self, count: int, offset: int) -> bytes:
+        pieces = []
+        while count > 0 and offset < self.size:
+            part = bisect_right(self._starts, offset) - 1
+            piece = os.pread(self._files[part], min(count, self._starts[part + 1] - offset), offset - self._starts[part])
+            if not piece:
+                break
+            pieces.append(piece)
+            count, offset = count - len(piece), offset + len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def shown(name: str) -> str:
+    return name if name.isprintable() and name else ascii(name)
+
+
+def safe(path: str) -> bool:
+    """Whether a path stays below its folder on every file system."""
+    parts = path.split("/")
+    if any(part in ("", ".", "..") or not SEGMENT.fullmatch(part) for part in parts) or parts[0][0] in "-~":
+        return False
+    try:
+        return all(len(part.encode()) <= 255 for part in parts) and len(path) < NAME_AT_MOST
+    except UnicodeEncodeError:
+        return False
+
+
+def read_header(tar: bytes, offset: int) -> Item:
+    """What a tar header says, with a GNU long name before it or not. Raises ValueError that says what is wrong."""
+    record = tar[-RECORD:]
+    total = int(record[148:154], 8)
+    if total != sum(record[:148]) + sum(record[156:]) + 8 * 32 or record[257:265] != b"ustar\x0000":
+        raise ValueError("its tar header is damaged")
+    kind, mode, mtime = record[156:157], int(record[100:107], 8), int(record[136:147], 8)
+    if kind not in (b"0", b"5"):
+        raise ValueError("is neither a file nor a folder")
+    size = int.from_bytes(record[125:136], "big") if record[124] == 0x80 else int(record[124:135], 8)
+    name, prefix = (part.split(b"\0", 1)[0] for part in (record[:100], record[345:500]))
+    if len(tar) > RECORD:
+        name, prefix = tar[RECORD:-RECORD].split(b"\0", 1)[0], b""
+    path = (prefix + b"/" + name if prefix else name).decode()
+    is_folder = kind == b"5"
+    if is_folder != path.endswith("/") or (is_folder and size) or mode not in ((0o755,) if is_folder else (0o644, 0o755)):
+        raise ValueError("its tar header is not one that a bundle has")
+    return Item(path[:-1] if is_folder else path, is_folder, size, mode, mtime, offset, tar)
+
+
+def head_length(record: bytes) -> int:
+    """Bytes of the tar header that begins so. Raises ValueError."""
+    if record[156:157] != b"L":
+        return RECORD
+    length = int(record[124:135], 8)
+    if not 100 < length <= NAME_AT_MOST:
+        raise ValueError("its name is of an impossible length")
+    return 2 * RECORD + length + -length % RECORD
+
+
+class Plan:
+    """What may be written: admits the archive's entries one by one, and holds the files against SHA256SUMS."""
+
+    def __init__(self, space: int) -> None:
+        self.findings: List[str] = []
+        self.top = ""
+        self.files: Dict[str, Item] = {}
+        self.sums: Dict[str, str] = {}
+        self._space = space
+        self._folders = {""}
+
+    def admit(self, item: Item) -> Optional[Item]:
+        """The entry with its path below the top folder; None, and a finding, if it must not be written."""
+        top, _, path = item.path.partition("/")
+        self.top = self.top or top
+        problem = ""
+        if not safe(item.path):
+            problem = "its path is absolute, leaves the folder, or holds characters that no path may have"
+        elif top != self.top or (not path and not item.is_folder):
+            problem = "lies outside the bundle's folder"
+        elif path in self.files or (path and path in self._folders):
+            problem = "comes twice"
+        elif path and path.rpartition("/")[0] not in self._folders:
+            problem = "its folder has no entry before it"
+        elif item.size > self._space:
+            problem = f"does not fit on the disk: {item.size} bytes, {self._space} are free"
+        elif path and (path == ".env" or path.split("/")[0] == ".state"):
+            problem = "is a path that belongs to the host"
+        if problem:
+            self.findings.append(f"{shown(item.path)}: {problem}")
+            return None
+        self._space -= item.size
+        item = item._replace(path=path)
+        if item.is_folder:
+            self._folders.add(path)
+        else:
+            self.files[path] = item
+        return item
+
+    def read_sums(self, text: bytes) -> None:
+        """Takes the list that every file is held against."""
+        lines = text.decode("utf-8", "replace").split("\n")
+        matches = [LINE.fullmatch(line) for line in lines[:-1]]
+        self.sums = {match.group(2): match.group(1) for match in matches if match}
+        if lines[-1] or None in matches or len(self.sums) != len(matches) or not all(map(safe, self.sums)):
+            self.findings.append(f"{SUMS}: is not a list of sums in the form of a bundle")
+
+    def expected(self, path: str) -> Optional[str]:
+        """The digest that a file must have. A delta brings two bundle.json, of which SHA256SUMS means the one that stays."""
+        delta = NEEDS in self.files
+        return self.sums.get({FULL: BUNDLE, BUNDLE: ""}.get(path, path) if delta else path)
+
+    def compare(self, digests: Dict[str, str], elsewhere: Sequence[str]) -> None:
+        """Every file is listed and as listed; every listed file is there, or comes from elsewhere."""
+        free = {SUMS, BUNDLE, NEEDS} if NEEDS in self.files else {SUMS}
+        for path in self.files:
+            wanted = self.expected(path)
+            if wanted is None and path not in free:
+                self.findings.append(f"{shown(path)}: is extra: {SUMS} does not name it")
+            elif wanted is not None and path in digests and digests[path] != wanted:
+                self.findings.append(f"{path}: is changed: {digests[path]} instead of {wanted}")
+        missing = sorted(self.sums.keys() - self.files.keys() - set(elsewhere))
+        self.findings.extend(f"{path}: is missing" for path in missing)
+
+
+def scan(source: Source, plan: Plan) -> List[Item]:
+    """Every member's place, hopping from header to header; the end mark must end the file."""
+    items: List[Item] = []
+    offset = 0
+    peek = GZIP_HEAD + FRAME + 2 * RECORD + NAME_AT_MOST
+    while True:
+        start = source.pread(peek, offset)
+        told = struct.unpack_from("<Q", start, len(HEAD))[0] if len(start) >= GZIP_HEAD + FRAME + RECORD else 0
+        end = bytes(2 * RECORD)
+        if start[GZIP_HEAD + FRAME :] == end + struct.pack("<II", zlib.crc32(end), len(end)) and offset + told == source.size:
+            if start[: GZIP_HEAD + FRAME] != _open(told, len(end), True):
+                plan.findings.append("the end mark is damaged")
+            return items
+        try:
+            record = start[GZIP_HEAD + FRAME : GZIP_HEAD + FRAME + RECORD]
+            if not told or start[: len(HEAD)] != HEAD:
+                raise ValueError("the bundle is cut off or damaged here")
+            tar = start[GZIP_HEAD + FRAME : GZIP_HEAD + FRAME + head_length(record)]
+            item = read_header(tar, offset + GZIP_HEAD + FRAME + len(tar))
+            if told != _length(len(tar), item.size) or offset + told > source.size:
+                raise ValueError(f"{shown(item.path)}: its length is not that of its content, or the bundle is cut off")
+            if start[: GZIP_HEAD + FRAME] != _open(told, len(tar), not item.size):
+                raise ValueError(f"{shown(item.path)}: its gzip header is damaged")
+        except (ValueError, UnicodeDecodeError) as error:
+            plan.findings.append(f"offset {offset}: {error}; what lies behind was not read")
+            return items
+        admitted = plan.admit(item)
+        if admitted is not None:
+            items.append(admitted)
+        offset += told
+
+
+def _open(length: int, tar: int, last: bool) -> bytes:
+    return HEAD + struct.pack("<Q", length) + struct.pack("<BHH", last, tar, tar ^ 0xFFFF)
+
+
+def _length(tar: int, size: int) -> int:
+    content = size + -size % RECORD
+    return GZIP_HEAD + FRAME + tar + content + FRAME * -(-content // BLOCK) + TRAILER
+
+
+def content(source: Source, item: Item, advance: Advance) -> Iterator[List[memoryview]]:
+    """The bytes of a file in blocks, some at a time; if it ends, frames and CRC were right. Raises ValueError."""
+    left = item.size + -item.size % RECORD
+    total, size, check, offset = len(item.tar) + left, item.size, zlib.crc32(item.tar), item.offset
+    while left:
+        chunk = memoryview(source.pread(min(CHUNK, left + FRAME * -(-left // BLOCK)), offset))
+        offset += len(chunk)
+        advance(len(chunk))
+        blocks = []
+        for at in range(0, len(chunk), STEP):
+            payload = chunk[at + FRAME : at + STEP]
+            length = len(payload)
+            left -= length
+            if chunk[at : at + FRAME] != struct.pack("<BHH", not left, length, length ^ 0xFFFF) or not length:
+                raise ValueError("bytes between its blocks are damaged")
+            check = zlib.crc32(payload, check)
+            if any(payload[size:]):
+                raise ValueError("bytes behind its content are damaged")
+            blocks.append(payload[:size])
+            size -= min(size, length)
+        if not chunk:
+            raise ValueError("could not be read to its end")
+        yield blocks
+    if source.pread(TRAILER, offset) != struct.pack("<II", check, total & 0xFFFFFFFF):
+        raise ValueError("its gzip checksum does not match")
+
+
+def write(folder: int, item: Item, pieces: Iterator[List[memoryview]]) -> str:
+    """Makes a new file below ``folder``; the digest of what was written."""
+    digest = hashlib.sha256()
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    file = os.open(item.path, flags, 0o600, dir_fd=folder)
+    try:
+        for blocks in pieces:
+            for block in blocks:
+                digest.update(block)
+            while blocks:
+                written = os.writev(file, blocks)
+                while blocks and written >= len(blocks[0]):
+                    written -= len(blocks.pop(0))
+                if blocks:
+                    blocks[0] = blocks[0][written:]
+        os.fchmod(file, item.mode)
+        os.utime(file, (item.mtime, item.mtime))
+    finally:
+        os.close(file)
+    return digest.hexdigest()
+
+
+class Stream:
+    """A tar without the container around it, in pieces: somebody compressed the bundle again."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._rest = memoryview(b"")
+
+    def some(self, count: int) -> memoryview:
+        while not self._rest:
+            piece = next(self._pieces, None)
+            if piece is None:
+                raise ValueError("the archive is cut off")
+            self._rest = memoryview(piece)
+        part, self._rest = self._rest[:count], self._rest[count:]
+        return part
+
+    def exactly(self, count: int) -> bytes:
+        pieces = []
+        while count:
+            pieces.append(bytes(self.some(count)))
+            count -= len(pieces[-1])
+        return b"".join(pieces)
+
+    def content(self, size: int, advance: Advance) -> Iterator[List[memoryview]]:
+        padding = -size % RECORD
+        while size:
+            part = self.some(size)
+            size -= len(part)
+            advance(len(part))
+            yield [part]
+        if any(self.exactly(padding)):
+            raise ValueError("bytes behind its content are damaged")
+
+    def header(self) -> Optional[Item]:
+        """The next entry, or None at the end, behind which nothing may follow."""
+        record = self.exactly(RECORD)
+        if any(record):
+            return read_header(record + self.exactly(head_length(record) - RECORD), 0)
+        if any(self.exactly(RECORD)) or self._rest or any(self._pieces):
+            raise ValueError("something follows after the end of the archive")
+        return None
+
+
+def gunzip(source: Source) -> Iterator[bytes]:
+    """The bytes of all gzip members, at most 1 MiB at a time. Raises ValueError."""
+    engine, data, offset, given = None, b"", 0, 0
+    while True:
+        if not data:
+            data = source.pread(1 << 18, offset)
+            offset += len(data)
+            if not data and engine is None:
+                return
+        if engine is None:
+            engine, given = zlib.decompressobj(31), 0
+        try:
+            piece = engine.decompress(data, 1 << 20)
+        except zlib.error as error:
+            raise ValueError("the gzip stream is damaged, or something else follows after its end") from error
+        if not data and not piece and not engine.eof:
+            raise ValueError("the gzip stream is cut off")
+        given += len(piece)
+        data = engine.unconsumed_tail
+        if engine.eof:
+            if not given:
+                raise ValueError("an empty gzip member is glued in")
+            data, engine = engine.unused_data, None
+        if piece:
+            yield piece
+
+
+class Unpacking:
+    """One run into a new folder. ``plain``: the tar, where the bundle is not in its own container."""
+
+    def __init__(self, source: Source, folder: Path, jobs: Optional[int], advance: Advance) -> None:
+        self._source, self._folder, self._advance, self._stop = source, folder, advance, threading.Event()
+        self._jobs = jobs or len(os.sched_getaffinity(0))
+        state = os.statvfs(str(folder))
+        self.plan = Plan(state.f_bavail * state.f_frsize)
+        self.digests: Dict[str, str] = {}
+
+    def members(self, descriptor: int, top: Callable[[str], None]) -> None:
+        """Every file of the bundle in its own container; nothing is written if its structure is not whole."""
+        items = scan(self._source, self.plan)
+        sums = self.plan.files.get(SUMS)
+        if sums is None or sums.size > LIST_AT_MOST:
+            self.plan.findings.append(f"{SUMS}: is missing, or too large")
+        if sums is None or self.plan.findings:
+            return
+        self.plan.read_sums(b"".join(b for blocks in content(self._source, sums, lambda _: None) for b in blocks))
+        self.plan.compare({}, self.elsewhere())
+        if self.plan.findings:
+            return
+        top(self.plan.top)
+        self._make_folders(descriptor, items)
+        files = sorted((item for item in items if not item.is_folder), key=lambda item: -item.size)
+        with ThreadPoolExecutor(self._jobs) as pool:
+            try:
+                for item, digest in zip(files, pool.map(lambda item: self._one(descriptor, item), files)):
+                    self.digests[item.path] = digest
+            finally:
+                self._stop.set()
+
+    def _one(self, descriptor: int, item: Item) -> str:
+        try:
+            return write(descriptor, item, content(self._source, item, self._count))
+        except ValueError as error:
+            self.plan.findings.append(f"{item.path}: {error}")
+            return self.plan.expected(item.path) or ""
+
+    def _count(self, amount: int) -> None:
+        if self._stop.is_set():
+            raise InterruptedError("interrupted")
+        self._advance(amount)
+
+    def stream(self, descriptor: int, plain: Iterator[bytes], top: Callable[[str], None]) -> None:
+        """Every file of a tar, one after another, up to the first that must not be written."""
+        reader = Stream(plain)
+        place = "the beginning"
+        try:
+            while True:
+                item = reader.header()
+                if item is None:
+                    return
+                place = shown(item.path)
+                first = not self.plan.top
+                admitted = self.plan.admit(item)
+                if admitted is None:
+                    return
+                if first:
+                    top(self.plan.top)
+                if admitted.is_folder:
+                    self._make_folders(descriptor, [admitted])
+                    continue
+                pieces = reader.content(admitted.size, self._advance)
+                self.digests[admitted.path] = write(descriptor, admitted, pieces)
+        except (ValueError, UnicodeDecodeError) as error:
+            self.plan.findings.append(f"after {place}: {error}; what lies behind was not read")
+
+    def _make_folders(self, descriptor: int, items: Sequence[Item]) -> None:
+        for item in items:
+            if item.is_folder and item.path:
+                os.mkdir(item.path, 0o755, dir_fd=descriptor)
+                os.chmod(item.path, 0o755, dir_fd=descriptor)
+
+    def elsewhere(self) -> List[str]:
+        """What a delta's base has."""
+        needs = self.plan.files.get(NEEDS)
+        if needs is None or needs.size > LIST_AT_MOST:
+            return []
+        text = b"".join(b for blocks in content(self._source, needs, lambda _: None) for b in blocks)
+        return [line.split("\t")[2] for line in text.decode("utf-8", "replace").split("\n") if line.count("\t") == 2]
+
+
+def unpack(
+    source: Source,
+    folder: Path,
+    jobs: Optional[int] = None,
+    plain: Optional[Iterator[bytes]] = None,
+    check: Callable[[Path], List[str]] = lambda kit: [],
+    advance: Advance = lambda amount: None,
+) -> Path:
+    """Unpacks the bundle in ``source`` into a new folder in ``folder``, and returns that: the kit.
+
+    ``plain``: the tar within, for a bundle that is not in its own container. ``check``: looks at the finished kit before it
+    gets its name, and returns what it finds. Raises Refused, and OSError (FileExistsError: the kit is there already).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=".unpack-", dir=str(folder)))
+    try:
+        kit = work / "kit"
+        kit.mkdir(0o755)
+        kit.chmod(0o755)
+        run = Unpacking(source, folder, jobs, advance)
+
+        def top(name: str) -> None:
+            if os.path.lexists(str(folder / name)):
+                raise FileExistsError(17, "is there already", str(folder / name))
+
+        descriptor = os.open(str(kit), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if plain is None:
+                run.members(descriptor, top)
+                elsewhere = run.elsewhere() if not run.plan.findings else []
+            else:
+                run.stream(descriptor, plain, top)
+                elsewhere = _lists(kit, run.plan) if not run.plan.findings else []
+        finally:
+            os.close(descriptor)
+        if not run.plan.findings:
+            run.plan.compare(run.digests, elsewhere)
+        findings = run.plan.findings or _named(kit, run.plan.top) or check(kit)
+        if findings:
+            raise Refused(sorted(set(findings)))
+        target = folder / run.plan.top
+        top(run.plan.top)
+        kit.rename(target)
+        return target
+    finally:
+        shutil.rmtree(str(work), ignore_errors=True)
+
+
+def _named(kit: Path, top: str) -> List[str]:
+    """Whether the folder has the name that bundle.json says."""
+    try:
+        contents = json.loads((kit / BUNDLE).read_bytes())
+        name = f"{contents['name']}-{contents['version']}"
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return [f"{BUNDLE}: cannot be read"]
+    return [] if name == top else [f"{shown(top)}/: is the folder's name, {BUNDLE} says {shown(name)}"]
+
+
+def _lists(kit: Path, plan: Plan) -> List[str]:
+    """Of a tar that was read in one pass: takes SHA256SUMS from what was written, and gives what a delta's base has."""
+    sums, needs = plan.files.get(SUMS), plan.files.get(NEEDS)
+    if sums is None or sums.size > LIST_AT_MOST or (needs is not None and needs.size > LIST_AT_MOST):
+        plan.findings.append(f"{SUMS}: is missing, or too large")
+        return []
+    plan.read_sums((kit / SUMS).read_bytes())
+    text = (kit / NEEDS).read_text("utf-8", "replace") if needs else ""
+    return [line.split("\t")[2] for line in text.split("\n") if line.count("\t") == 2]
+
+
+def files_of(path: Path) -> List[Path]:
+    """The bundle's file, or all its parts, by its .parts.json or any of them. Raises OSError and ValueError."""
+    match = re.fullmatch(r"(.+)\.[0-9]{3,4}", path.name)
+    if path.name.endswith(".parts.json"):
+        names = [part["name"] for part in json.loads(path.read_text())["parts"]]
+        if not all(isinstance(name, str) and "/" not in name for name in names):
+            raise ValueError("is not a list of parts")
+        return [path.with_name(name) for name in names]
+    if match:
+        pattern = re.compile(re.escape(match.group(1)) + r"\.[0-9]{3,4}")
+        return sorted(file for file in path.parent.iterdir() if pattern.fullmatch(file.name))
+    return [path]
+
+
+def main() -> int:
+    """The command line; returns an exit code."""
+    codes = "Exit codes: 0 whole; 2 usage; 9 disk; 20 damaged; 21 not a bundle; 130 interrupted."
+    parser = argparse.ArgumentParser(description=f"{MARK} and proves every file on the way, many at once.", epilog=codes)
+    parser.add_argument("bundle", type=Path, help="NAME-VERSION.tar.gz, its .parts.json, or one of its parts")
+    parser.add_argument("folder", type=Path, nargs="?", default=Path(), help="where the kit's folder is made [default: here]")
+    parser.add_argument("--jobs", "-j", type=int, default=None, help="threads [default: all cores]")
+    options = parser.parse_args()
+    try:
+        source = Files(files_of(options.bundle))
+        start = source.pread(4, 0)
+        if start[:2] != b"\x1f\x8b":
+            raise ValueError(f"{options.bundle} is not a gzip file (of a .tar.zst: tar --zstd -xf, then sha256sum -c {SUMS})")
+        plain = None if start[:3] == HEAD[:3] and start[3] & HEAD[3] else gunzip(source)
+        kit = unpack(source, options.folder, options.jobs, plain)
+    except Refused as error:
+        print("\n".join(error.findings))
+        print(f"error: {options.bundle}: damaged, {len(error.findings)} finding(s); nothing was left", file=sys.stderr)
+        return 20
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 9 if isinstance(error, OSError) and not isinstance(error, FileNotFoundError) else 21
+    except KeyboardInterrupt:
+        print("error: interrupted; nothing was left", file=sys.stderr)
+        return 130
+    print(f"{kit}: every file is as {SUMS} says")
+    if (kit / NEEDS).exists():
+        print("This is a delta: ./install.sh --base EARLIER_KIT completes it.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
