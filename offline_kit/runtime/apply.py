@@ -14,8 +14,12 @@ import sys
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Tuple
 
-from . import compose, config, gateway, keys, plan, reading
+from . import compose, gateway, keys, plan
+from .gpus import of_totals
+from .kit import read
 from .records import ConfigError, Mistake, Settings
+
+__all__ = ["describe", "files", "main", "read", "write"]
 
 NOBODY = (10001, 10001)
 
@@ -51,35 +55,16 @@ def describe(kit_env: Mapping[str, str], user: str) -> compose.Kit:
     )
 
 
-def read(kit: Path, *, need_key: bool = True) -> Tuple[Settings, Dict[str, str]]:
-    """The settings of the kit in the folder ``kit``, and its deploy/kit.env. Raises ConfigError, OSError."""
-    mistakes: List[Mistake] = []
-    facts = reading.dotenv((kit / "deploy/kit.env").read_text("utf-8"), mistakes)
-    dotenv = (kit / ".env").read_text("utf-8") if (kit / ".env").exists() else ""
-    settings = config.load(
-        (kit / "config/models.json").read_text("utf-8"),
-        (kit / "config/vllm_config.yaml").read_text("utf-8"),
-        dotenv,
-        folders=sorted(entry.name for entry in (kit / "models").iterdir() if entry.is_dir()),
-        device=facts.get("KIT_ACCELERATOR", "nvidia"),
-        need_key=need_key,
-    )
-    return settings, facts
-
-
-def weights_bytes(folder: Path) -> int:
-    """Bytes of the weights in a model's folder: safetensors, or what there is instead of them."""
-    sizes = [path.stat().st_size for path in folder.rglob("*.safetensors")]
-    return sum(sizes or [path.stat().st_size for path in folder.rglob("*.bin")])
-
-
 def main(arguments: Optional[List[str]] = None) -> int:
     parser = argparse.ArgumentParser(prog="python3 -m runtime.apply", description="Turn the configuration into .state/.")
     parser.add_argument("--kit", required=True, type=Path, metavar="DIR", help="the kit as mounted")
     parser.add_argument(
         "--user", type=_user, metavar="UID:GID", help="whom the services run as (who runs this; 10001 for root)"
     )
-    parser.add_argument("--gpu-memory", type=_memory, metavar="ID=MiB,...", help="total memory of each GPU: check against it")
+    parser.add_argument(
+        "--gpu-memory", type=plan.memory, metavar="ID=MiB,...", help="total memory of each GPU: check against it"
+    )
+    parser.add_argument("--gpu-free", type=plan.memory, metavar="ID=MiB,...", help="free memory of each GPU, engines stopped")
     parser.add_argument("--check", action="store_true", help="say mistakes only, write nothing")
     options = parser.parse_args(arguments)
     user = options.user or ((os.getuid(), os.getgid()) if os.getuid() else NOBODY)
@@ -88,8 +73,8 @@ def main(arguments: Optional[List[str]] = None) -> int:
         kit = describe(facts, f"{user[0]}:{user[1]}")
         placed, mistakes = plan.place(settings)
         if options.gpu_memory is not None and not mistakes:
-            weights = {model.key: weights_bytes(options.kit / "models" / model.folder) for model in settings.models}
-            mistakes = plan.check_memory(settings, placed, options.gpu_memory, weights)
+            cards = of_totals(options.gpu_memory, options.gpu_free)
+            mistakes = list(plan.check(options.kit, settings, cards).mistakes)
         if mistakes:
             raise ConfigError(mistakes)
         if not options.check:
@@ -159,13 +144,6 @@ def _user(text: str) -> Tuple[int, int]:
     if match is None:
         raise argparse.ArgumentTypeError(f"'{text}' is not UID:GID in numbers")
     return int(match.group(1)), int(match.group(2))
-
-
-def _memory(text: str) -> Dict[str, int]:
-    pairs = [part.split("=") for part in text.split(",") if part]
-    if any(len(pair) != 2 or not pair[1].strip().isdigit() for pair in pairs):
-        raise argparse.ArgumentTypeError(f"'{text}' is not ID=MiB,ID=MiB")
-    return {gpu.strip(): int(size) for gpu, size in pairs}
 
 
 if __name__ == "__main__":

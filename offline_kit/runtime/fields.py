@@ -11,7 +11,7 @@ import difflib
 import re
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
-from .records import ENGINE_YAML, MODELS_JSON, TYPES, Mistake, Model
+from .records import AUTO, ENGINE_YAML, MODELS_JSON, TYPES, Mistake, Model
 
 GPU = re.compile(r"[0-9]{1,3}|(?:GPU|MIG)-[A-Za-z0-9-]{1,64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}")
@@ -51,6 +51,8 @@ def _fraction(value: Any) -> bool:
 
 
 def _gpus(value: Any) -> bool:
+    if value == "auto":
+        return True
     good = isinstance(value, list) and value and all(_integer(item) or isinstance(item, str) for item in value)
     return bool(good) and all(GPU.fullmatch(str(item)) for item in value) and len({str(item) for item in value}) == len(value)
 
@@ -68,7 +70,7 @@ _REQUIRED: Dict[str, Tuple[Callable[[Any], bool], str]] = {
 }
 _OPTIONAL: Dict[str, Tuple[Callable[[Any], bool], str]] = {
     "engine_args": (lambda value: isinstance(value, dict), "an object of vLLM arguments"),
-    "gpus": (_gpus, "a list of different GPU indices, for example [0, 1]"),
+    "gpus": (_gpus, 'a list of different GPU indices, for example [0, 1], or "auto"'),
     "memory_limit": (_text(_DOCKER_SIZE), "a size as Docker writes it, for example 24g"),
     "replicas": (lambda value: _integer(value) and 1 <= value <= 64, "a number of engines from 1 to 64"),
 }
@@ -102,7 +104,7 @@ def model(key: str, entry: Any, mistakes: List[Mistake]) -> Optional[Model]:
         key=key,
         folder=folder,
         engine_args=arguments,
-        gpus=tuple(str(gpu) for gpu in entry.get("gpus", ())),
+        gpus=AUTO if entry.get("gpus") == "auto" else tuple(str(gpu) for gpu in entry.get("gpus", ())),
         memory_limit=entry.get("memory_limit"),
         replicas=entry.get("replicas", 1),
         **{name: entry[name] for name in _REQUIRED if name != "path"},

@@ -15,6 +15,7 @@ DOTENV = ".env"
 KEYS = ".state/keys"
 TYPES = ("chat", "embedding", "rerank")
 DEVICES = ("nvidia", "cpu")
+AUTO = ("auto",)  # the ``gpus`` of a model that the plan may place
 
 
 @dataclass(frozen=True)

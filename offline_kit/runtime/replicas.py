@@ -11,8 +11,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import List, Tuple
 
-from .plan import world_size
-from .records import DOTENV, MODELS_JSON, Mistake, Model, Settings
+from .placement import world_size
+from .records import AUTO, DOTENV, MODELS_JSON, Mistake, Model, Settings
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,11 @@ def spread(settings: Settings) -> Tuple[Settings, List[Mistake]]:
         gpus = model.gpus or settings.visible or tuple(str(index) for index in range(needed))
         if settings.device == "cpu":
             gpus = ()
-        elif len(gpus) < needed or (model.gpus and len(gpus) != needed):
+        elif gpus != AUTO and (len(gpus) < needed or (model.gpus and len(gpus) != needed)):
             what = f"{model.replicas} engines of {size} GPUs each take {needed}, but there are {len(gpus)}"
             remedy = f"change 'replicas' or 'gpus', or CUDA_VISIBLE_DEVICES in {DOTENV}"
             mistakes.append(Mistake(MODELS_JSON, f"models.{model.key}.replicas", what, remedy))
         for number, engine in enumerate(engines_of(model)):
-            share = gpus[number * size : (number + 1) * size]
+            share = AUTO if gpus == AUTO else gpus[number * size : (number + 1) * size]
             models.append(dataclasses.replace(model, key=engine.key, gpus=share, replicas=1))
     return dataclasses.replace(settings, models=tuple(models)), mistakes

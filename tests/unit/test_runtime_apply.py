@@ -159,7 +159,9 @@ def test_the_memory_of_the_gpus(kit: Path) -> None:
     assert list((kit / ".state").iterdir()) == []
     done = run(kit, "--gpu-memory", "0=24564")
     assert done.returncode == 3
-    assert "0.5 of GPU 0 (24564 MiB) is 12282 MiB, but weights and overhead alone take 22016 MiB" in done.stderr
+    assert "0.5 of GPU 0 (24,074 MiB usable) is 11.75 GiB, but 20.00 GiB weights + " in done.stderr
+    assert "raise it to 0." in done.stderr
+    assert run(kit, "--gpu-memory", "0=81559", "--gpu-free", "0=9000", "--check").returncode == 3
     assert run(kit, "--gpu-memory", "everything").returncode == 2
 
 

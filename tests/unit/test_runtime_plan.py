@@ -11,8 +11,6 @@ from offline_kit.runtime import config, plan
 from offline_kit.runtime.records import Settings
 from tests.unit.test_runtime_config import entry
 
-SHIPPED = {"chat": 65_527_752_704, "embedding": 2_271_145_830, "rerank": 2_271_071_852}
-
 
 def settings(env: str = "", device: str = "nvidia", **models: Any) -> Settings:
     entries = {
@@ -71,30 +69,22 @@ def test_on_a_cpu_all_start_side_by_side() -> None:
     assert plan.waits_for(placed, "c") == ()
 
 
-@pytest.mark.parametrize(("total", "fits"), [(49140, True), (40960, False), (32768, False), (24564, False)])
-def test_the_shipped_models_and_the_memory_of_two_cards(total: int, fits: bool) -> None:
-    chat = {"gpu_memory_utilization": 0.8, "tensor_parallel_size": 2}
+def test_auto_goes_where_least_is_taken_and_is_always_the_same() -> None:
+    shares = {"a": 0.5, "b": 0.4, "c": 0.4, "d": 0.1}
     wanted = settings(
-        chat=chat, embedding={"gpu_memory_utilization": 0.1, "gpus": [0]}, rerank={"gpu_memory_utilization": 0.1, "gpus": [1]}
+        "CUDA_VISIBLE_DEVICES=0,1", **{k: {"gpu_memory_utilization": v, "gpus": "auto"} for k, v in shares.items()}
     )
     placed, mistakes = plan.place(wanted)
     assert mistakes == []
-    found = plan.check_memory(wanted, placed, {"0": total, "1": total}, SHIPPED)
-    assert (not [mistake for mistake in found if "models.chat" in str(mistake)]) is fits
+    assert placed.gpus == {"a": ("0",), "b": ("1",), "c": ("1",), "d": ("0",)}
+    assert list(placed.gpus) == list(shares), "the order of models.json is the order of starting"
 
 
-def test_more_memory_never_turns_fit_into_no_fit() -> None:
-    wanted = settings(a={"gpu_memory_utilization": 0.5})
-    placed, _ = plan.place(wanted)
-    counts = [len(plan.check_memory(wanted, placed, {"0": total}, {"a": 10 << 30})) for total in range(1000, 60000, 500)]
-    assert counts == sorted(counts, reverse=True) and counts[0] == 1 and counts[-1] == 0
-
-
-def test_what_would_fit_is_said() -> None:
-    wanted = settings(a={"gpu_memory_utilization": 0.3})
-    placed, _ = plan.place(wanted)
-    assert "raise it above 0.7" in str(plan.check_memory(wanted, placed, {"0": 16384}, {"a": 10 << 30})[0])
-    assert "use larger GPUs" in str(plan.check_memory(wanted, placed, {"0": 8192}, {"a": 10 << 30})[0])
-    named = settings("CUDA_VISIBLE_DEVICES=GPU-1a2b", a={})
-    assert plan.check_memory(named, plan.place(named)[0], {"0": 1}, {}) == []
-    assert "there is no GPU 0 in this host (it has none)" in str(plan.check_memory(wanted, placed, {}, {})[0])
+def test_auto_keeps_away_from_fixed_places_and_asks_for_as_many_gpus_as_needed() -> None:
+    fixed = {"gpu_memory_utilization": 0.9, "gpus": [0]}
+    placed, mistakes = plan.place(settings(a={"gpu_memory_utilization": 0.5, "gpus": "auto"}, b=fixed))
+    assert (placed.gpus, mistakes) == ({"a": ("1",), "b": ("0",)}, [])
+    many = {key: {"gpu_memory_utilization": 0.9, "gpus": "auto"} for key in "abc"}
+    assert len(plan.place(settings(**many))[0].load) == 3
+    _, mistakes = plan.place(settings("CUDA_VISIBLE_DEVICES=0,1", **many))
+    assert "more than 0.95" in str(mistakes[0])
