@@ -103,11 +103,13 @@ class Fill:
 
     def _recruit(self) -> None:
         """Starts further streams while there are seats and parts."""
-        while self._many and not self._alone and self._parts.left() and self._line.seats.acquire(blocking=False):
+        while self._failure is None and self._many and not self._alone and self._parts.left():
+            if not self._line.seats.acquire(blocking=False):
+                return
             thread = threading.Thread(target=self._help, daemon=True)
             with self._lock:
+                thread.start()
                 self._threads.append(thread)
-            thread.start()
 
     def _help(self) -> None:
         try:

@@ -7,6 +7,7 @@ which applies at most one fault and logs, except the control pages `/__log__` an
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import http.server
@@ -32,6 +33,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def hub(self) -> Hub:
         hub: Hub = self.server.hub  # type: ignore[attr-defined]
         return hub
+
+    def handle(self) -> None:
+        with contextlib.suppress(ConnectionError):  # a client that is gone between two requests, or was killed
+            super().handle()
 
     def do_GET(self) -> None:
         path, _, query = self.path.partition("?")

@@ -31,7 +31,7 @@ from huggingface_hub.utils import logging as hub_logging
 
 from offline_kit.digest import Digest
 from offline_kit.errors import AccessDenied, DigestMismatch, KitError, NetworkError, NotFound, SpecError
-from offline_kit.intake import crew, safetensors, weights
+from offline_kit.intake import crew, headers, safetensors, weights
 from offline_kit.intake.line import Again
 from offline_kit.intake.sources.base import Context, Piece, on_loopback
 from offline_kit.intake.sources.credentials import Fixed
@@ -78,7 +78,9 @@ class HubSource:
         safetensors.check_model(
             files, lambda file: store.path(file.sha256) if store.has(file.sha256, file.size) else None, name
         )
-        return LockedModel(wanted=wanted, source=entry.source, endpoint=endpoint, commit=commit, files=files)
+        web = headers.from_web(lambda file: _download(entry, endpoint, commit, file.path), store, context.line)
+        facts = headers.facts(files, web, store, context.line, context.jobs)
+        return LockedModel(wanted=wanted, source=entry.source, endpoint=endpoint, commit=commit, files=files, facts=facts)
 
     def pieces(self, key: str, locked: LockedModel, entry: ModelSpec, context: Context) -> list[Piece]:
         """The files that the store lacks."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from offline_kit.digest import Digest, Hasher, read_chunks
 from offline_kit.errors import DigestMismatch, DiskError, Interrupted, NotFound, SpecError
-from offline_kit.intake import safetensors, weights
+from offline_kit.intake import headers, safetensors, weights
 from offline_kit.intake.sources.base import Context, Piece
 from offline_kit.intake.store import disk_error
 from offline_kit.intake.transfer import Advance
@@ -36,7 +36,9 @@ class FolderSource:
                 what = f"has sha256 {file.sha256.hex}, the manifest demands {entry.sha256[file.path].hex}"
                 raise DigestMismatch(what, where=str(root / file.path), remedy="correct 'sha256', or do not use this file")
         safetensors.check_model(files, lambda file: root / file.path, entry.source)
-        return LockedModel(wanted=wanted, source=entry.source, files=files)
+        read = headers.from_disk(lambda file: root / file.path)
+        facts = headers.facts(files, read, context.store, context.line, context.jobs)
+        return LockedModel(wanted=wanted, source=entry.source, files=files, facts=facts)
 
     def pieces(self, key: str, locked: LockedModel, entry: ModelSpec, context: Context) -> list[Piece]:
         """The files that have to be hashed to know that they are still those of the lock."""
