@@ -10,12 +10,14 @@ fi
 LIB="$HERE/scripts/lib"
 # shellcheck source-path=SCRIPTDIR source=lib/receipt.sh
 . "$LIB/receipt.sh"
+# shellcheck source-path=SCRIPTDIR source=lib/base.sh
+. "$LIB/base.sh"
 
 ASK=yes START=yes
 
 help() {
     cat <<HELP
-Usage: $0 [--dry-run] [--yes] [--device nvidia|cpu] [--no-start] [--env-file FILE]
+Usage: $0 [--dry-run] [--yes] [--device nvidia|cpu] [--no-start] [--env-file FILE] [--base KIT]
 
 Installs this kit here, where it was unpacked: checks every file, looks for reasons to fail, loads the images, writes .env (settings and a
 new API key; one that is there stays), applies the configuration, starts the services, waits until they are healthy, asks each
@@ -26,6 +28,7 @@ one question, and writes .state/receipt.json. Run again, it changes only what is
   --device nvidia|cpu  run on this accelerator, whatever the kit was made for; kept in .env
   --no-start           load and configure, start nothing
   --env-file FILE      settings for a new .env, before those of .env.example
+  --base KIT           of a delta: the folder of the earlier kit, which has the files that are not in this one
   --help               this text
 
 Exit codes: 0 installed, healthy; 2 wrong usage; 3 configuration wrong; 4 a reason to fail was found; 5 an image was not loaded; 6 a service
@@ -43,6 +46,7 @@ options() {
             --device) device_argument "$@" && shift ;;
             --no-start) START='' ;;
             --env-file) env_file_argument "$@" && shift ;;
+            --base) base_argument "$@" && shift ;;
             --help | -h) help && exit 0 ;;
             *) usage_error "unknown option '$1'" ;;
         esac
@@ -52,6 +56,8 @@ options() {
 
 check_files() {
     step 'Files'
+    base_complete
+    [[ -z "$BASE_PENDING" ]] || return 0
     sums_check remember
 }
 
