@@ -44,6 +44,13 @@ def runtime() -> dict[str, bytes]:
     return {f"runtime/{path.name}": _read(path) for path in sorted((_PACKAGE / "runtime").glob("*.py"))}
 
 
+def monitoring() -> dict[str, bytes]:
+    """Alert rules and dashboards, as the operator gets them. Raises DiskError."""
+    folder = root() / "config/monitoring"
+    paths = sorted(path for path in folder.rglob("*") if path.suffix in (".yml", ".json"))
+    return {f"config/monitoring/{path.relative_to(folder).as_posix()}": _read(path) for path in paths}
+
+
 def template(name: str) -> str:
     """The text of ``host/templates/NAME``. Raises DiskError."""
     return _read(_PACKAGE / "host" / "templates" / name).decode("utf-8")

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from offline_kit.errors import SpecError
 from offline_kit.runtime import config, plan
 from offline_kit.runtime.records import ConfigError, Mistake, Settings
+from offline_kit.runtime.replicas import spread
 from offline_kit.spec.manifest import Accelerator
 
 
@@ -19,7 +20,8 @@ def check_services(files: Mapping[str, bytes], models: Collection[str], accelera
         settings = config.load(
             _text(files, "models.json"), _text(files, "vllm_config.yaml"), folders=models, device=accelerator
         )
-        _, mistakes = plan.place(settings)
+        asked, mistakes = spread(settings)
+        mistakes = mistakes or plan.place(asked)[1]
         if mistakes:
             raise ConfigError(mistakes)
     except ConfigError as error:

@@ -1,8 +1,6 @@
 """The operator's configuration to the files that the services run with.
 
-Rules: everything is checked before anything is written; a file is written beside and renamed, and only when its content
-changes, so that a second run changes nothing; what holds a key is 0600 and belongs to the services' user; only ``.state/`` is
-written.
+Rules: everything is checked before anything is written; how it is written is told in ``written``.
 """
 
 from __future__ import annotations
@@ -14,45 +12,58 @@ import sys
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Tuple
 
-from . import compose, gateway, keys, plan
+from . import certificate, compose, gateway, keys, monitoring, plan
 from .gpus import of_totals
 from .kit import read
 from .records import ConfigError, Mistake, Settings
+from .replicas import engines, spread
+from .written import folder, write
 
 __all__ = ["describe", "files", "main", "read", "write"]
 
 NOBODY = (10001, 10001)
 
 
-def files(settings: Settings, placed: plan.Plan, kit: compose.Kit) -> Dict[str, str]:
+def files(settings: Settings, placed: plan.Plan, kit: compose.Kit, pair: Optional[certificate.Pair] = None) -> Dict[str, str]:
     """Path below the kit -> content, of all that apply writes."""
-    groups = [",".join(settings.model(key).service for key in group) for group in placed.order]
+    ports = compose.published(settings, kit)
     result = {
         ".state/compose.yaml": compose.text(settings, placed, kit),
-        ".state/start-order": "\n".join([*groups, "gateway"]) + "\n",
-        ".state/ports": "".join(f"{port} {service}\n" for port, service in compose.published(settings).items()),
-        ".state/gateway/nginx.conf": gateway.nginx_conf(settings),
+        ".state/start-order": "".join(",".join(group) + "\n" for group in compose.groups(settings, placed, kit)),
+        ".state/ports": "".join(f"{port} {service}\n" for port, service in ports.items()),
+        ".state/gateway/nginx.conf": gateway.nginx_conf(settings, certificate=pair is not None),
         ".state/gateway/keys.conf": keys.keys_conf(settings.keys),
     }
     result.update({f".state/gateway/models/{name}": text for name, text in gateway.model_lists(settings).items()})
+    if pair and settings.web:
+        result[".state/gateway/tls/server.crt"] = pair.certificate
+        result[".state/gateway/tls/server.key"] = pair.key
+    if settings.monitoring:
+        result[".state/gateway/metrics.prom"] = monitoring.kit_metrics(kit, pair.ends if pair and settings.web else None)
+    result.update(monitoring.files(settings, kit))
     return result
 
 
-def describe(kit_env: Mapping[str, str], user: str) -> compose.Kit:
-    """The kit that deploy/kit.env describes. Raises ConfigError."""
-    needed = ("KIT_NAME", "KIT_VERSION", "KIT_ACCELERATOR", "KIT_IMAGE_engine", "KIT_IMAGE_gateway")
-    missing = [
-        Mistake("deploy/kit.env", key, "is missing", "unpack the bundle again") for key in needed if not kit_env.get(key)
-    ]
+def describe(kit_env: Mapping[str, str], user: str, *, with_certificate: bool = False, around: str = "") -> compose.Kit:
+    """The kit that deploy/kit.env describes; ``around``: see ``watched``. Raises ConfigError."""
+    carried = ["engine", "gateway", *kit_env.get("KIT_IMAGES", "").split(",")]
+    images = {key: kit_env.get("KIT_IMAGE_" + re.sub("[-.]", "_", key), "") for key in carried if key}
+    facts = {"KIT_NAME": kit_env.get("KIT_NAME"), "KIT_VERSION": kit_env.get("KIT_VERSION")}
+    facts.update({"KIT_ACCELERATOR": kit_env.get("KIT_ACCELERATOR"), **{f"KIT_IMAGE_{key}": images[key] for key in images}})
+    missing = [Mistake("deploy/kit.env", name, "is missing", "unpack the bundle again") for name in facts if not facts[name]]
     if missing:
         raise ConfigError(missing)
-    return compose.Kit(
-        name=kit_env["KIT_NAME"],
-        version=kit_env["KIT_VERSION"],
-        engine_image=kit_env["KIT_IMAGE_engine"],
-        gateway_image=kit_env["KIT_IMAGE_gateway"],
-        user=user,
-    )
+    return compose.Kit(kit_env["KIT_NAME"], kit_env["KIT_VERSION"], images, user, with_certificate, around)
+
+
+def watched(kit: Path, settings: Settings) -> str:
+    """A digest of the operator's rules and dashboards, empty without monitoring. Raises ConfigError, OSError."""
+    if settings.monitoring is None:
+        return ""
+    if not (kit / "config/monitoring/rules").is_dir():
+        raise ConfigError([Mistake("config/monitoring/rules", "", "is missing", "unpack the bundle again")])
+    found = sorted(path for path in (kit / "config/monitoring").rglob("*") if path.is_file())
+    return compose.digest([[str(path.relative_to(kit)), path.read_text("utf-8", "replace")] for path in found])
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
@@ -70,18 +81,23 @@ def main(arguments: Optional[List[str]] = None) -> int:
     user = options.user or ((os.getuid(), os.getgid()) if os.getuid() else NOBODY)
     try:
         settings, facts = read(options.kit)
-        kit = describe(facts, f"{user[0]}:{user[1]}")
-        placed, mistakes = plan.place(settings)
+        asked, mistakes = spread(settings)
+        pair = certificate.read(options.kit, mistakes) if settings.web else None
+        around = watched(options.kit, settings)
+        kit = describe(facts, f"{user[0]}:{user[1]}", with_certificate=pair is not None, around=around)
+        placed, misplaced = plan.place(asked)
+        # Where shares of GPUs are missing already, a plan can only say so once more.
+        mistakes += [] if mistakes else misplaced
         if options.gpu_memory is not None and not mistakes:
             cards = of_totals(options.gpu_memory, options.gpu_free)
-            mistakes = list(plan.check(options.kit, settings, cards).mistakes)
+            mistakes = list(plan.check(options.kit, asked, cards).mistakes)
         if mistakes:
             raise ConfigError(mistakes)
         if not options.check:
-            for path in write(options.kit, files(settings, placed, kit), user):
+            for path in write(options.kit, files(settings, placed, kit, pair), user):
                 print(f"{path} changed")
-            for model in settings.models:
-                _folder(options.kit / ".state/cache" / model.key, user, 0o700)
+            for place in [f"cache/{engine.key}" for engine in engines(settings)] + monitoring.folders(settings, kit):
+                folder(options.kit / ".state" / place, user, 0o700)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 3
@@ -89,54 +105,6 @@ def main(arguments: Optional[List[str]] = None) -> int:
         print(f"{error.filename}: {error.strerror}", file=sys.stderr)
         return 1
     return 0
-
-
-def write(kit: Path, contents: Mapping[str, str], user: Tuple[int, int]) -> List[str]:
-    """Writes what differs, takes away what no longer belongs to the gateway; returns the paths that changed. Raises OSError."""
-    changed = []
-    operator = (os.getuid(), os.getgid())
-    for folder in (kit / ".state/gateway", kit / ".state/gateway/models"):
-        _folder(folder, operator, 0o755)
-    for path, content in contents.items():
-        target = kit / path
-        mode, owner = (0o600, user) if path.endswith("keys.conf") else (0o644, operator)
-        if target.is_file() and target.read_text("utf-8") == content and _as_wanted(target, mode, owner):
-            continue
-        partial = target.with_name(target.name + ".new")
-        if partial.exists():
-            partial.unlink()
-        descriptor = os.open(str(partial), os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.chmod(mode)
-        _give(partial, owner)
-        partial.replace(target)
-        changed.append(path)
-    for extra in sorted((kit / ".state/gateway/models").iterdir()):
-        if f".state/gateway/models/{extra.name}" not in contents:
-            extra.unlink()
-            changed.append(f".state/gateway/models/{extra.name}")
-    return changed
-
-
-def _folder(path: Path, user: Tuple[int, int], mode: int) -> None:
-    path.mkdir(parents=True, exist_ok=True)
-    if not _as_wanted(path, mode, user):
-        path.chmod(mode)
-        _give(path, user)
-
-
-def _as_wanted(path: Path, mode: int, user: Tuple[int, int]) -> bool:
-    status = path.stat()
-    return status.st_mode & 0o777 == mode and (os.getuid() != 0 or (status.st_uid, status.st_gid) == user)
-
-
-def _give(path: Path, user: Tuple[int, int]) -> None:
-    # Only root can give a file away; for anybody else the services run as the operator, who owns it already.
-    if os.getuid() == 0:
-        os.chown(str(path), user[0], user[1])
 
 
 def _user(text: str) -> Tuple[int, int]:

@@ -1,23 +1,26 @@
-"""The Compose project of a kit: one engine a model, and the gateway.
+"""The Compose project of a kit: its engines, the gateway, and what .env switches on beside them.
 
 Rules: nothing newer than Compose 2.0 (no ``name:``, no ``start_interval``, no ``gpus:``); images by the kit's own tag and never
 pulled; engines are on an internal network and publish nothing; everything runs unprivileged, without capabilities, on a
-read-only root; paths are relative to the kit (``--project-directory KIT``); the same input gives the same text.
+read-only root (one exception, which says why); paths are relative to the kit (``--project-directory KIT``); the same input
+gives the same text.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-from dataclasses import dataclass
 from typing import Any, Dict, List
 
 import yaml
 
-from . import gateway, serve
+from . import gateway, monitoring, serve
+from .container import Kit, bind, common, digest
+from .paths import needs_router
 from .plan import Plan, waits_for, world_size
-from .records import Model, Settings
+from .records import Settings
+from .replicas import Engine, engines
 
+__all__ = ["Kit", "digest", "groups", "project", "published", "text"]
 HEADER = """\
 # Written by offline-kit from config/models.json, config/vllm_config.yaml and .env: do not edit, edit those.
 # By hand: docker compose -p PROJECT --project-directory KIT -f THIS-FILE ps
@@ -28,21 +31,13 @@ _INTERNAL = {"internal": True, "driver_opts": {"com.docker.network.bridge.inhibi
 _HEALTH = ["CMD", "python3", "-I", "-S", "/opt/offline-kit/runtime/health.py"]
 
 
-@dataclass(frozen=True)
-class Kit:
-    """What the bundle says about itself, and whom its services run as."""
-
-    name: str
-    version: str
-    engine_image: str
-    gateway_image: str
-    user: str = "10001:10001"
-
-
 def project(settings: Settings, plan: Plan, kit: Kit) -> Dict[str, Any]:
-    """The Compose file as data."""
-    services = {model.service: _engine(model, settings, plan, kit) for model in settings.models}
+    """The Compose file as data. ``plan`` is that of ``replicas.spread(settings)``."""
+    services = {engine.service: _engine(engine, settings, plan, kit) for engine in engines(settings)}
+    if needs_router(settings):
+        services["router"] = _router(settings, kit)
     services["gateway"] = _gateway(settings, kit)
+    services.update(monitoring.services(settings, kit))
     return {"services": services, "networks": {"internal": _INTERNAL, "edge": {}}}
 
 
@@ -54,43 +49,37 @@ def text(settings: Settings, plan: Plan, kit: Kit) -> str:
     return HEADER + body
 
 
-def published(settings: Settings) -> Dict[int, str]:
-    """Published port -> the service that answers there."""
-    return {settings.router_port: "gateway", **{model.port: model.service for model in settings.models}}
+def groups(settings: Settings, plan: Plan, kit: Kit) -> List[List[str]]:
+    """Services in the order of starting, side by side within a group: engines, gateway, monitoring."""
+    order = [[f"engine-{key}" for key in group] for group in plan.order]
+    front = [["router"]] if needs_router(settings) else []
+    watch = list(monitoring.services(settings, kit))
+    return [*order, *front, ["gateway"], *([watch] if watch else [])]
 
 
-def _common(image: str, kit: Kit) -> Dict[str, Any]:
-    return {
-        "image": image,
-        "pull_policy": "never",
-        "user": kit.user,
-        "read_only": True,
-        "cap_drop": ["ALL"],
-        "security_opt": ["no-new-privileges:true"],
-        "restart": "unless-stopped",
-        # Without this, an unknown name is asked of the host's name servers, which an air gap answers with a long silence.
-        "dns": ["127.0.0.1"],
-        "logging": {"driver": "json-file", "options": {"max-size": "50m", "max-file": "5"}},
-        "labels": {"offline-kit.kit": kit.name, "offline-kit.version": kit.version},
-    }
+def published(settings: Settings, kit: Kit) -> Dict[int, str]:
+    """Published port -> the service that answers there; the router's port is the first."""
+    ports = {settings.router_port: "gateway", **{model.port: model.service for model in settings.models}}
+    if settings.web:
+        ports[settings.web.http_port] = "gateway"
+        if kit.certificate:
+            ports[settings.web.https_port] = "gateway"
+    return {**ports, **monitoring.published(settings, kit)}
 
 
-def _bind(source: str, target: str, *, read_only: bool = True) -> Dict[str, Any]:
-    return {"type": "bind", "source": source, "target": target, "read_only": read_only}
-
-
-def _engine(model: Model, settings: Settings, plan: Plan, kit: Kit) -> Dict[str, Any]:
-    service = _common(kit.engine_image, kit)
+def _engine(engine: Engine, settings: Settings, plan: Plan, kit: Kit) -> Dict[str, Any]:
+    model = engine.model
+    service = common(kit, "engine")
     service.update(
         {
             "entrypoint": ["python3", "-m", "runtime.serve", model.key],
             "working_dir": "/",
             "environment": {"PYTHONPATH": "/opt/offline-kit", "OFFLINE_KIT_DEVICE": settings.device},
             "volumes": [
-                _bind("./models", "/models"),
-                _bind("./runtime", "/opt/offline-kit/runtime"),
-                _bind("./config", serve.CONFIG),
-                _bind(f"./.state/cache/{model.key}", serve.CACHE, read_only=False),
+                bind("./models", "/models"),
+                bind("./runtime", "/opt/offline-kit/runtime"),
+                bind("./config", serve.CONFIG),
+                bind(f"./.state/cache/{engine.key}", serve.CACHE, read_only=False),
             ],
             # Compilers build here and load what they built.
             "tmpfs": ["/tmp:exec,mode=1777"],
@@ -107,15 +96,15 @@ def _engine(model: Model, settings: Settings, plan: Plan, kit: Kit) -> Dict[str,
         }
     )
     # An edit of the configuration that changes the command makes Compose recreate this engine, and no other.
-    arguments = json.dumps(serve.argv(settings, model.key))
-    service["labels"]["offline-kit.arguments"] = hashlib.sha256(arguments.encode("utf-8")).hexdigest()[:12]
+    service["labels"]["offline-kit.arguments"] = digest(serve.argv(settings, model.key))
+    service["labels"]["offline-kit.model"] = model.name
     if model.memory_limit:
         service["mem_limit"] = model.memory_limit
-    before = waits_for(plan, model.key)
+    before = waits_for(plan, engine.key)
     if before:
-        service["depends_on"] = {settings.model(key).service: {"condition": "service_healthy"} for key in before}
+        service["depends_on"] = {f"engine-{key}": {"condition": "service_healthy"} for key in before}
     if settings.device == "nvidia":
-        devices = {"driver": "nvidia", "device_ids": list(plan.gpus[model.key]), "capabilities": ["gpu"]}
+        devices = {"driver": "nvidia", "device_ids": list(plan.gpus[engine.key]), "capabilities": ["gpu"]}
         service["deploy"] = {"resources": {"reservations": {"devices": [devices]}}}
     if world_size(model, settings) > 1:
         # The processes of one engine exchange tensors through shared memory; it is taken only as it is used.
@@ -123,20 +112,41 @@ def _engine(model: Model, settings: Settings, plan: Plan, kit: Kit) -> Dict[str,
     return service
 
 
+def _router(settings: Settings, kit: Kit) -> Dict[str, Any]:
+    service = common(kit, "engine")
+    service.update(
+        {
+            "entrypoint": ["python3", "-m", "runtime.router"],
+            "working_dir": "/",
+            # The engine image asks for all GPUs where the NVIDIA runtime is Docker's default; this needs none.
+            "environment": {"PYTHONPATH": "/opt/offline-kit", "NVIDIA_VISIBLE_DEVICES": "void"},
+            "volumes": [bind("./runtime", "/opt/offline-kit/runtime"), bind("./config", serve.CONFIG)],
+            "networks": ["internal"],
+            "healthcheck": {"test": _HEALTH, "interval": "5s", "timeout": "5s", "retries": 3, "start_period": "60s"},
+            "stop_grace_period": "1s",
+        }
+    )
+    service["labels"]["offline-kit.arguments"] = digest([[m.key, m.type, m.name] for m in settings.models])
+    return service
+
+
 def _gateway(settings: Settings, kit: Kit) -> Dict[str, Any]:
-    service = _common(kit.gateway_image, kit)
-    inside = gateway.container_ports(settings)
-    bind = f"[{settings.bind}]" if ":" in settings.bind else settings.bind
-    ports: List[str] = [f"{bind}:{settings.router_port}:{gateway.ROUTER}"]
-    ports += [f"{bind}:{model.port}:{inside[model.key]}" for model in settings.models]
+    service = common(kit, "gateway")
+    listens = gateway.container_ports(settings)
+    inside = {model.port: listens[model.key] for model in settings.models}
+    inside[settings.router_port] = gateway.ROUTER
+    if settings.web:
+        inside.update({settings.web.http_port: gateway.ROUTER, settings.web.https_port: gateway.TLS})
+    address = f"[{settings.bind}]" if ":" in settings.bind else settings.bind
+    ports = [port for port, name in published(settings, kit).items() if port in inside]
     service.update(
         {
             # Not the image's own entrypoint: it writes into /etc. No health check: no HTTP client is sure to be in there.
             "entrypoint": ["nginx", "-e", "stderr", "-c", "/etc/offline-kit/nginx.conf", "-g", "daemon off;"],
-            "volumes": [_bind("./.state/gateway", "/etc/offline-kit")],
+            "volumes": [bind("./.state/gateway", "/etc/offline-kit")],
             "tmpfs": ["/tmp:mode=1777"],
             "networks": ["internal", "edge"],
-            "ports": ports,
+            "ports": [f"{address}:{port}:{inside[port]}" for port in ports],
             "stop_signal": "SIGQUIT",
             "stop_grace_period": "30s",
         }

@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from . import arch, config, reading, tensors
 from .demand import Facts
-from .records import Mistake, Settings
+from .records import KEYS, Mistake, Settings
 
 
 def read(kit: Path, *, need_key: bool = True) -> Tuple[Settings, Dict[str, str]]:
@@ -27,6 +27,8 @@ def read(kit: Path, *, need_key: bool = True) -> Tuple[Settings, Dict[str, str]]
         folders=sorted(entry.name for entry in (kit / "models").iterdir() if entry.is_dir()),
         device=facts.get("KIT_ACCELERATOR", "nvidia"),
         need_key=need_key,
+        named_keys=(kit / KEYS).read_text("utf-8") if (kit / KEYS).exists() else "",
+        images=facts["KIT_IMAGES"].split(",") if "KIT_IMAGES" in facts else None,
     )
     return settings, facts
 
