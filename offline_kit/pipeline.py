@@ -19,13 +19,14 @@ from offline_kit.bundle.verify import Report, verify
 from offline_kit.bundle.volumes import json_name
 from offline_kit.digest import Digest
 from offline_kit.errors import DigestMismatch, DiskError, LockStale, SpecError
+from offline_kit.host.fit import check_target
 from offline_kit.host.render import render
 from offline_kit.host.services import check_services
 from offline_kit.intake.fetch import fetch
-from offline_kit.intake.resolve import resolve
+from offline_kit.intake.resolve import resolve, resolve_models
 from offline_kit.intake.store import Store
 from offline_kit.progress import Progress
-from offline_kit.spec.lock import Lock, parse_lock, stale
+from offline_kit.spec.lock import Lock, ModelFacts, parse_lock, stale, wanted
 from offline_kit.spec.manifest import Manifest, parse_manifest
 from offline_kit.spec.names import VERSION
 
@@ -93,6 +94,29 @@ def current_lock(project: Project, store: Store, *, locked: bool, jobs: int, pro
     return lock_project(project, store, keep=held, jobs=jobs, progress=progress)
 
 
+def plan_facts(
+    project: Project, store: Store, *, jobs: int, progress: Progress
+) -> tuple[dict[str, ModelFacts | None], str | None]:
+    """What the GPU plan needs: facts by model, and CUDA of the engine image where a lock names it. Raises KitError.
+
+    From the lock where that still applies; other models are resolved, which reads no weights; nothing is written.
+    """
+    held = project.lock
+    found: dict[str, ModelFacts | None] = {}
+    missing = []
+    for key in project.manifest.models:
+        locked = held.models.get(key) if held else None
+        current = locked is not None and locked.wanted == wanted(project.manifest, f"models.{key}")
+        if locked is not None and current and locked.facts is not None:
+            found[key] = locked.facts
+        else:
+            missing.append(key)
+    resolved = resolve_models(project.manifest, project.folder, store, missing, jobs=jobs, progress=progress)
+    found |= {key: model.facts for key, model in resolved.items()}
+    engine = held.images.get("engine") if held else None
+    return found, engine.environment.get("CUDA_VERSION") if engine else None
+
+
 def build(
     manifest_path: Path,
     version: str,
@@ -110,6 +134,7 @@ def build(
         raise SpecError(f"not a version: {version!r}", remedy="letters, digits, '.', '_' and '-', 63 at most")
     project = open_project(manifest_path)
     lock = current_lock(project, store, locked=locked, jobs=jobs, progress=progress)
+    check_target(project.manifest, lock, project.config)
     top = f"{lock.name}-{version}"
     final = output / f"{top}{'.delta' if shape.base else ''}{shape.suffix}"
     _make_folder(output)

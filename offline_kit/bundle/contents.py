@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, field_validator
 from offline_kit.digest import Digest
 from offline_kit.errors import BundleDamaged
 from offline_kit.spec.document import Frozen
-from offline_kit.spec.lock import Lock, LockedImage
+from offline_kit.spec.lock import Lock, LockedImage, ModelFacts
 from offline_kit.spec.manifest import Accelerator, Key, canonical
 from offline_kit.spec.names import VERSION, safe_path
 
@@ -40,6 +40,13 @@ class ModelContents(Frozen):
     commit: str | None
     files: int = Count
     bytes: int = Count
+
+
+class PlanInputs(Frozen):
+    """What the GPU plan needs, so that a host can refuse without reading a model: facts by folder, CUDA of the engine image."""
+
+    models: dict[Key, ModelFacts]
+    cuda: str | None
 
 
 class Totals(Frozen):
@@ -92,6 +99,7 @@ class Contents(Frozen):
     images: dict[Key, ImageContents]
     models: dict[Key, ModelContents]
     totals: Totals
+    plan: PlanInputs | None = Field(default=None, description="None where the lock knows no facts of any model")
     base: Base | None = Field(default=None, description="of a delta only")
 
     @property
@@ -148,7 +156,15 @@ def contents_of(lock: Lock, version: str, made_by: str, files: int) -> Contents:
         images=images,
         models=models,
         totals=totals,
+        plan=plan_inputs(lock),
     )
+
+
+def plan_inputs(lock: Lock) -> PlanInputs | None:
+    """The facts that the lock has for the GPU plan."""
+    facts = {key: model.facts for key, model in lock.models.items() if model.facts is not None}
+    engine = lock.images.get("engine")
+    return PlanInputs(models=facts, cuda=engine.environment.get("CUDA_VERSION") if engine else None) if facts else None
 
 
 def parse_contents(data: bytes, name: str) -> Contents:

@@ -17,7 +17,7 @@ from offline_kit.digest import Digest
 from offline_kit.errors import BundleDamaged, BundleUnreadable, DiskError
 from offline_kit.spec.lock import Lock, parse_lock
 
-__all__ = ["Contents", "Head", "inspect", "read_head"]
+__all__ = ["Contents", "Head", "inspect", "read_head", "read_texts"]
 
 _LONGEST = 128 << 20
 
@@ -65,7 +65,11 @@ def read_head(path: Path) -> Head:
 
 def _head(path: Path, last: str) -> dict[str, bytes]:
     """The files at the head up to ``last``, by path."""
-    wanted = paths.HEAD[: paths.HEAD.index(last) + 1]
+    return read_texts(path, paths.HEAD[: paths.HEAD.index(last) + 1])
+
+
+def read_texts(path: Path, wanted: tuple[str, ...]) -> dict[str, bytes]:
+    """Small files of a bundle or kit by path; they lie before the payload. Raises as ``inspect``."""
     try:
         if path.is_dir():
             return {name: (path / name).read_bytes() for name in wanted}

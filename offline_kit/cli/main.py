@@ -13,7 +13,7 @@ import traceback
 import click
 
 from offline_kit import __version__
-from offline_kit.cli import build, diff, init, inspect, join, lock, schema, split, unpack, verify
+from offline_kit.cli import build, diff, init, inspect, join, lock, plan, schema, split, unpack, verify
 from offline_kit.errors import Interrupted, KitError
 
 
@@ -21,7 +21,7 @@ class _Commands(click.Group):
     """Commands in the order in which they are used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return ["init", "lock", "build", "verify", "inspect", "diff", "unpack", "split", "join", "schema"]
+        return ["init", "lock", "plan", "build", "verify", "inspect", "diff", "unpack", "split", "join", "schema"]
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -49,6 +49,7 @@ def cli() -> None:
 for command in (
     init.init,
     lock.lock,
+    plan.plan,
     build.build,
     verify.verify,
     inspect.inspect,

@@ -7,7 +7,7 @@ entries are resolved in the order of the manifest, and the first error ends it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from offline_kit.digest import Digest
@@ -49,11 +49,9 @@ def resolve(
             images[key] = held
         models: dict[str, LockedModel] = {}
         for key, model in manifest.models.items():
-            digest = wanted(manifest, f"models.{key}")
             kept = keep.models.get(key) if keep else None
-            if kept is None or kept.wanted != digest or model.scheme == "dir":
-                kept = MODELS[model.scheme].resolve(key, model, digest, context)
-                progress.note(f"{key}: {model.source} is {kept.commit or f'{len(kept.files)} files'}")
+            if kept is None or kept.wanted != wanted(manifest, f"models.{key}") or model.scheme == "dir":
+                kept = _model(manifest, key, context)
             models[key] = kept
     return Lock(
         name=manifest.name,
@@ -63,3 +61,26 @@ def resolve(
         models=models,
         config={name: LockedText(size=len(data), sha256=Digest.of(data)) for name, data in config.items()},
     )
+
+
+def resolve_models(
+    manifest: Manifest,
+    base: Path,
+    store: Store,
+    keys: Iterable[str],
+    *,
+    jobs: int = 4,
+    options: Options = Options(),  # noqa: B008  frozen
+    progress: Progress = _SILENT,
+) -> dict[str, LockedModel]:
+    """Some of the models alone, for a question that needs no images. Raises KitError."""
+    with Line(options) as line:
+        context = Context(store, line, base, manifest.platform, progress, jobs)
+        return {key: _model(manifest, key, context) for key in keys}
+
+
+def _model(manifest: Manifest, key: str, context: Context) -> LockedModel:
+    entry = manifest.models[key]
+    locked = MODELS[entry.scheme].resolve(key, entry, wanted(manifest, f"models.{key}"), context)
+    context.progress.note(f"{key}: {entry.source} is {locked.commit or f'{len(locked.files)} files'}")
+    return locked

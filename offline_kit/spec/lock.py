@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
@@ -72,6 +72,24 @@ class LockedFile(Frozen):
         return safe_path(path)
 
 
+class Tensors(Frozen):
+    """Tensors that are alike: names that differ in numbers only, written as ``*`` (``layers``: the first of these)."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    size: int = Field(ge=0, description="bytes of one")
+    count: int = Field(ge=1)
+    layers: str | None = Field(default=None, pattern=r"^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$")
+
+
+class ModelFacts(Frozen):
+    """What the GPU plan knows of a model: the part of its config.json that counts, and the table of its tensors."""
+
+    config: dict[str, Any]
+    tensors: tuple[Tensors, ...]
+
+
 class LockedModel(Frozen):
     """One revision of a model."""
 
@@ -80,6 +98,7 @@ class LockedModel(Frozen):
     endpoint: str | None = None
     commit: str | None = Field(default=None, description="None for a local folder")
     files: tuple[LockedFile, ...]
+    facts: ModelFacts | None = Field(default=None, description="None: the model has no config.json")
 
     @property
     def size(self) -> int:

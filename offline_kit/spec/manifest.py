@@ -87,6 +87,12 @@ class ModelSpec(document.Frozen):
         return Source.parse(self.source, "model").rest
 
 
+class Target(document.Frozen):
+    """The host that the bundle is for: then a build refuses what cannot run there, before it downloads any weights."""
+
+    gpus: str = Field(min_length=1, description="GPUs of the host: 2x48GiB, or a name and a number: NVIDIA L40S:2")
+
+
 class Manifest(document.Frozen):
     """Everything that goes into a bundle."""
 
@@ -98,6 +104,7 @@ class Manifest(document.Frozen):
     models: dict[Key, ModelSpec]
     services: str = Field(description="path of models.json, relative to this file")
     engine_config: str = Field(description="path of vllm_config.yaml, relative to this file")
+    target: Target | None = Field(default=None, description="the host that the bundle is for")
 
     @model_validator(mode="after")
     def _whole(self) -> Manifest:
