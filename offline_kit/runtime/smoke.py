@@ -64,6 +64,8 @@ def run(settings: Settings, client: Client, only: Optional[str] = None, ports: O
             checks.append(_timed(model.service, lambda m=model: _model(client, ports[m.key], m)))  # type: ignore[misc]
     if only is None:
         checks.append(_timed("gateway", lambda: _router(client, ports["router"], settings)))
+        if paths.needs_router(settings):
+            checks.append(_timed("router", lambda: _by_name(client, ports["router"], settings)))
         checks.append(_timed("without a key", lambda: _refused(client, ports["router"], settings)))
     return checks
 
@@ -129,6 +131,17 @@ def _router(client: Client, port: int, settings: Settings) -> str:
     if status != 200 or sorted(names) != sorted(model.name for model in settings.models):
         raise _Wrong(f"/health: status {status}; /v1/models: status {listed}, {names}")
     return f"lists {', '.join(names)}"
+
+
+def _by_name(client: Client, port: int, settings: Settings) -> str:
+    # What a model that does not exist gets is asked, too: it is answered by the router alone, with all names that there are.
+    shared = [path for path in paths.routes(settings) if len(paths.rivals(settings, path)) > 1]
+    for path in shared:
+        status, answer = client.ask(port, path, {"model": "no-such-model"})
+        message = str((answer or {}).get("error", {}).get("message"))
+        if status != 404 or not all(model.name in message for model in paths.rivals(settings, path)):
+            raise _Wrong(f"{path}: status {status}: {message}")
+    return f"chooses by name at {', '.join(shared)}"
 
 
 def _refused(client: Client, port: int, settings: Settings) -> str:
