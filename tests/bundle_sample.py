@@ -19,7 +19,7 @@ from offline_kit.bundle.layout import Entry, lay_out, sums_text
 from offline_kit.bundle.pack import DEFAULT_TIME, pack
 from offline_kit.digest import Digest
 from offline_kit.progress import Silent
-from offline_kit.spec.lock import Blob, Layer, Lock, LockedFile, LockedImage, LockedModel, LockedText
+from offline_kit.spec.lock import Blob, Layer, Lock, LockedExtra, LockedFile, LockedImage, LockedModel, LockedText
 from offline_kit.spec.manifest import canonical
 
 OCI = "application/vnd.oci.image."
@@ -40,6 +40,7 @@ class Sample:
     texts: dict[str, bytes] = field(default_factory=dict)
     images: dict[str, LockedImage] = field(default_factory=dict)
     models: dict[str, LockedModel] = field(default_factory=dict)
+    extras: dict[str, LockedExtra] = field(default_factory=dict)
     executables: tuple[str, ...] = ("install.sh", "scripts/deploy.sh")
 
     def put(self, data: bytes) -> Digest:
@@ -78,13 +79,19 @@ class Sample:
         locked = tuple(LockedFile(path=path, size=len(data), sha256=self.put(data)) for path, data in sorted(files.items()))
         self.models[key] = LockedModel(wanted=Digest.of(key.encode()), source=f"hf://test/{key}", commit="0" * 40, files=locked)
 
+    def extra(self, path: str, data: bytes) -> None:
+        source = f"https://host.example/{path}"
+        wanted = Digest.of(path.encode())
+        self.extras[path] = LockedExtra(wanted=wanted, source=source, size=len(data), sha256=self.put(data))
+
     def lock(self, name: str = "kit") -> Lock:
         config = {
             path.removeprefix("config/"): LockedText(size=len(data), sha256=Digest.of(data))
             for path, data in self.texts.items()
             if path.startswith("config/")
         }
-        return Lock(name=name, platform="linux/amd64", accelerator="cpu", images=self.images, models=self.models, config=config)
+        content = {"images": self.images, "models": self.models, "files": self.extras, "config": config}
+        return Lock.model_validate({"name": name, "platform": "linux/amd64", "accelerator": "cpu", **content})
 
     def entries(self, version: str = VERSION) -> tuple[Entry, ...]:
         return lay_out(self.lock(), version, self.texts, self.executables)
@@ -119,6 +126,7 @@ def make_sample(folder: Path, weights: int = 3000) -> Sample:
     sample.image("gateway", "registry.example:5000/nginx:1", base, {"gateway": b"#!gateway\n"})
     sample.model("chat", {"config.json": b"{}\n", "model.safetensors": safetensors(weights)})
     sample.model("embedding", {"1_Pooling/config.json": b"{}", "empty": b"", "weights.bin": random.Random(2).randbytes(700)})
+    sample.extra("host/docker-compose", random.Random(3).randbytes(900))
     return sample
 
 

@@ -133,6 +133,7 @@ def _promises(lock: Lock) -> dict[str, _Promise]:
         promises[f"{paths.CONFIG}/{name}"] = _Promise(text.size, text.sha256)
     for key, model in lock.models.items():
         promises |= {paths.model_file(key, file.path): _Promise(file.size, file.sha256) for file in model.files}
+    promises |= {paths.extra_file(path): _Promise(extra.size, extra.sha256) for path, extra in lock.files.items()}
     return promises
 
 

@@ -42,6 +42,14 @@ class ModelContents(Frozen):
     bytes: int = Count
 
 
+class ExtraContents(Frozen):
+    """One further file: where it came from, its bytes and sha256."""
+
+    source: str
+    bytes: int = Count
+    sha256: Digest
+
+
 class PlanInputs(Frozen):
     """What the GPU plan needs, so that a host can refuse without reading a model: facts by folder, CUDA of the engine image."""
 
@@ -55,6 +63,7 @@ class Totals(Frozen):
     files: int = Count
     images_bytes: int = Count
     models_bytes: int = Count
+    extra_bytes: int = Field(default=0, ge=0)
 
 
 class Need(Frozen):
@@ -98,6 +107,7 @@ class Contents(Frozen):
     made_by: str
     images: dict[Key, ImageContents]
     models: dict[Key, ModelContents]
+    files: dict[str, ExtraContents] = Field(default={}, description="path below files/ -> what it is")
     totals: Totals
     plan: PlanInputs | None = Field(default=None, description="None where the lock knows no facts of any model")
     base: Base | None = Field(default=None, description="of a delta only")
@@ -146,6 +156,7 @@ def contents_of(lock: Lock, version: str, made_by: str, files: int) -> Contents:
         files=files,
         images_bytes=sum(blob.size for blob in lock.image_blobs().values()),
         models_bytes=sum(model.size for model in lock.models.values()),
+        extra_bytes=sum(extra.size for extra in lock.files.values()),
     )
     return Contents(
         name=lock.name,
@@ -155,6 +166,9 @@ def contents_of(lock: Lock, version: str, made_by: str, files: int) -> Contents:
         made_by=made_by,
         images=images,
         models=models,
+        files={
+            path: ExtraContents(source=file.source, bytes=file.size, sha256=file.sha256) for path, file in lock.files.items()
+        },
         totals=totals,
         plan=plan_inputs(lock),
     )

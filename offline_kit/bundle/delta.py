@@ -25,6 +25,8 @@ def payload(lock: Lock) -> Iterator[tuple[str, int, Digest]]:
     for key, model in lock.models.items():
         for file in model.files:
             yield paths.model_file(key, file.path), file.size, file.sha256
+    for path, extra in lock.files.items():
+        yield paths.extra_file(path), extra.size, extra.sha256
 
 
 def compare(lock: Lock, earlier: Lock, version: str | None) -> Base:

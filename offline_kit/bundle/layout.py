@@ -19,7 +19,7 @@ from offline_kit.spec.lock import Lock
 from offline_kit.spec.names import VERSION, safe_path, shell_name
 
 MADE_BY = f"offline-kit {__version__}"
-_NOT_FREE = (paths.IMAGES, paths.MODELS, paths.DELTA, paths.ENV, paths.STATE)
+_NOT_FREE = (paths.IMAGES, paths.MODELS, paths.FILES, paths.DELTA, paths.ENV, paths.STATE)
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ def lay_out(lock: Lock, version: str, texts: Mapping[str, bytes], executables: C
     blobs = {paths.blob(blob.digest): (blob.size, blob.digest) for blob in lock.image_blobs().values()}
     for key, model in lock.models.items():
         blobs |= {paths.model_file(key, file.path): (file.size, file.sha256) for file in model.files}
+    blobs |= {paths.extra_file(path): (extra.size, extra.sha256) for path, extra in lock.files.items()}
     named = {*texts, paths.LOCK, *derived_texts(lock, version, MADE_BY, 0), *blobs}
     small = {**texts, paths.LOCK: lock.text().encode(), **derived_texts(lock, version, MADE_BY, len(named))}
     entries = [Entry(path, size, digest, 0o644, None) for path, (size, digest) in blobs.items()]
@@ -96,6 +97,7 @@ def _kit_env(lock: Lock, version: str, files: int) -> str:
         **tags,
         "KIT_IMAGES_BYTES": sum(blob.size for blob in lock.image_blobs().values()),
         "KIT_MODELS_BYTES": sum(model.size for model in lock.models.values()),
+        "KIT_EXTRA_BYTES": sum(extra.size for extra in lock.files.values()),
         "KIT_FILES": files,
     }
     return "".join(f"{name}={value}\n" for name, value in facts.items())

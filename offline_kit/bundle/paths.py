@@ -1,7 +1,7 @@
 """The names of a bundle's fixed paths, and the order in which its files lie in the archive.
 
 Rules: every fixed path is named here once, relative to the top folder; what a reader that streams needs first comes first:
-the sums, what the bundle is, the lock, all other small files, then images, then models.
+the sums, what the bundle is, the lock, all other small files, then images, then the further files, then models.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ IMAGES = "images"
 LAYOUT, INDEX, DOCKER = "oci-layout", "index.json", "manifest.json"
 BLOBS = "images/blobs/sha256"
 MODELS = "models"
+FILES = "files"
 
 # Made on the host; in no bundle, and never counted when a kit is verified.
 ENV = ".env"
@@ -45,9 +46,13 @@ def model_file(key: str, path: str) -> str:
     return f"{MODELS}/{key}/{path}"
 
 
+def extra_file(path: str) -> str:
+    return f"{FILES}/{path}"
+
+
 def is_payload(path: str) -> bool:
-    """Whether the file is an image blob or belongs to a model: large, and named by the lock."""
-    return path.startswith((f"{BLOBS}/", f"{MODELS}/"))
+    """Whether the file is an image blob, a further file or belongs to a model: large, and named by the lock."""
+    return path.startswith((f"{BLOBS}/", f"{FILES}/", f"{MODELS}/"))
 
 
 def place(path: str) -> tuple[int, int, bytes]:
@@ -57,7 +62,8 @@ def place(path: str) -> tuple[int, int, bytes]:
     if path.startswith(f"{IMAGES}/"):
         first = (f"{IMAGES}/{LAYOUT}", f"{IMAGES}/{INDEX}", f"{IMAGES}/{DOCKER}")
         return 2, first.index(path) if path in first else len(first), path.encode()
-    return (3 if path.startswith(f"{MODELS}/") else 1), 0, path.encode()
+    late = {FILES: 3, MODELS: 4}.get(path.partition("/")[0], 1)
+    return (late if "/" in path else 1), 0, path.encode()
 
 
 def with_folders(top: str, paths: Iterable[str]) -> Iterator[str]:

@@ -15,7 +15,7 @@ from offline_kit.digest import Digest
 from offline_kit.errors import DiskError, LockStale
 from offline_kit.intake import crew, safetensors
 from offline_kit.intake.line import Line, Options
-from offline_kit.intake.sources import IMAGES, MODELS
+from offline_kit.intake.sources import IMAGES, MODELS, file
 from offline_kit.intake.sources.base import Context, Piece
 from offline_kit.intake.store import Store
 from offline_kit.progress import Progress, Silent, Task
@@ -53,7 +53,8 @@ def fetch(
     progress: Progress = _SILENT,
 ) -> Blobs:
     """Makes every blob and file of ``lock`` available; ``manifest`` lies in the folder ``base``. Raises KitError."""
-    stale = sorted((lock.images.keys() ^ manifest.images.keys()) | (lock.models.keys() ^ manifest.models.keys()))
+    groups = ((lock.images, manifest.images), (lock.models, manifest.models), (lock.files, manifest.files))
+    stale = sorted(key for held, wished in groups for key in held.keys() ^ wished.keys())
     if stale:
         raise LockStale(f"the lock does not fit the manifest: {', '.join(stale)}", remedy="run 'offline-kit lock'")
     with Line(options, jobs) as line:
@@ -67,6 +68,7 @@ def fetch(
         places = {digest: store.path(digest) for digest in lock.image_blobs()}
         for key, model in lock.models.items():
             places |= _whole(key, model, manifest.models[key], context)
+        places |= {extra.sha256: file.place(extra, manifest.files[path], context) for path, extra in lock.files.items()}
         figures = line.figures
         return Blobs(places, figures.fetched, here + figures.reused, figures.retried)
 
@@ -80,12 +82,15 @@ def _pieces(lock: Lock, manifest: Manifest, context: Context) -> dict[str, Piece
     for key, model in lock.models.items():
         wish = manifest.models[key]
         found += MODELS[wish.scheme].pieces(key, model, wish, context)
+    for path, extra in lock.files.items():
+        found += file.pieces(path, extra, manifest.files[path], context)
     return {piece.identity: piece for piece in found}
 
 
 def _sizes(lock: Lock) -> dict[Digest, int]:
     sizes = {digest: blob.size for digest, blob in lock.image_blobs().items()}
-    return sizes | {file.sha256: file.size for model in lock.models.values() for file in model.files}
+    sizes |= {held.sha256: held.size for model in lock.models.values() for held in model.files}
+    return sizes | {extra.sha256: extra.size for extra in lock.files.values()}
 
 
 def _bring(piece: Piece, task: Task, progress: Progress) -> None:
@@ -97,8 +102,8 @@ def _whole(key: str, model: LockedModel, entry: ModelSpec, context: Context) -> 
     """The places of one model's files, after its weights were found whole."""
     source = MODELS[entry.scheme]
 
-    def place(file: LockedFile) -> Path:
-        return source.place(file, entry, context)
+    def place(held: LockedFile) -> Path:
+        return source.place(held, entry, context)
 
     safetensors.check_model(model.files, place, key)
-    return {file.sha256: place(file) for file in model.files}
+    return {held.sha256: place(held) for held in model.files}

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from offline_kit.digest import Digest
 from offline_kit.intake.line import Line, Options
-from offline_kit.intake.sources import IMAGES, MODELS
+from offline_kit.intake.sources import IMAGES, MODELS, file
 from offline_kit.intake.sources.base import Context
 from offline_kit.intake.store import Store
 from offline_kit.progress import Progress, Silent
-from offline_kit.spec.lock import Lock, LockedImage, LockedModel, LockedText, wanted
+from offline_kit.spec.lock import Lock, LockedExtra, LockedImage, LockedModel, LockedText, wanted
 from offline_kit.spec.manifest import Manifest
 
 _SILENT = Silent()
@@ -53,12 +53,19 @@ def resolve(
             if kept is None or kept.wanted != wanted(manifest, f"models.{key}") or model.scheme == "dir":
                 kept = _model(manifest, key, context)
             models[key] = kept
+        files: dict[str, LockedExtra] = {}
+        for path, entry in manifest.files.items():
+            extra = keep.files.get(path) if keep else None
+            if extra is None or extra.wanted != wanted(manifest, f"files.{path}"):
+                extra = file.resolve(path, entry, wanted(manifest, f"files.{path}"), context)
+            files[path] = extra
     return Lock(
         name=manifest.name,
         platform=manifest.platform,
         accelerator=manifest.accelerator,
         images=images,
         models=models,
+        files=files,
         config={name: LockedText(size=len(data), sha256=Digest.of(data)) for name, data in config.items()},
     )
 

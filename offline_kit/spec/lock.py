@@ -106,6 +106,15 @@ class LockedModel(Frozen):
         return sum(file.size for file in self.files)
 
 
+class LockedExtra(Frozen):
+    """A file that the kit carries below ``files/``."""
+
+    wanted: Digest
+    source: str
+    size: int = Size
+    sha256: Digest
+
+
 class LockedText(Frozen):
     """A configuration file, proven by digest."""
 
@@ -122,7 +131,15 @@ class Lock(Frozen):
     accelerator: Accelerator
     images: dict[Key, LockedImage]
     models: dict[Key, LockedModel]
+    files: dict[str, LockedExtra] = Field(default={}, description="path below files/ -> what it is")
     config: dict[str, LockedText] = Field(description="models.json and vllm_config.yaml")
+
+    @field_validator("files")
+    @classmethod
+    def _safe(cls, files: dict[str, LockedExtra]) -> dict[str, LockedExtra]:
+        for path in files:
+            safe_path(path)
+        return files
 
     def text(self) -> str:
         return canonical(self.model_dump(mode="json"))
@@ -145,9 +162,10 @@ def parse_lock(text: str, name: str) -> Lock:
 
 
 def wanted(manifest: Manifest, key: str) -> Digest:
-    """The digest of the manifest entry ``key`` (``images.KEY`` or ``models.KEY``) with what else decides its meaning."""
+    """The digest of the manifest entry ``key`` (images.KEY, models.KEY, files.PATH) with what else decides its meaning."""
     group, _, name = key.partition(".")
-    entry = manifest.images[name] if group == "images" else manifest.models[name]
+    entries: Mapping[str, Frozen] = getattr(manifest, group)
+    entry = entries[name]
     return Digest.of(canonical({"platform": manifest.platform, **entry.model_dump(mode="json")}).encode())
 
 
@@ -157,8 +175,9 @@ def stale(lock: Lock, manifest: Manifest, config: Mapping[str, bytes]) -> list[s
     for field in ("name", "platform", "accelerator"):
         if getattr(lock, field) != getattr(manifest, field):
             names.append(field)
-    for group, wished in (("images", dict(manifest.images)), ("models", dict(manifest.models))):
-        held: dict[str, LockedImage] | dict[str, LockedModel] = getattr(lock, group)
+    for group in ("images", "models", "files"):
+        wished: Mapping[str, Frozen] = getattr(manifest, group)
+        held: Mapping[str, LockedImage | LockedModel | LockedExtra] = getattr(lock, group)
         names += [f"{group}.{key}" for key in sorted(held.keys() - wished.keys())]
         for key in wished:
             name = f"{group}.{key}"

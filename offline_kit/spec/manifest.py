@@ -47,11 +47,16 @@ class ImageSpec(document.Frozen):
 
 
 class ModelSpec(document.Frozen):
-    """A model: ``hf://OWNER/NAME`` (a hub) or ``dir:///PATH`` (a local folder)."""
+    """A model: ``hf://OWNER/NAME`` (a hub), ``modelscope://OWNER/NAME`` or ``dir:///PATH`` (a local folder)."""
 
-    source: str = Field(description="hf://OWNER/NAME or dir:///ABSOLUTE/PATH (or dir://PATH relative to the manifest)")
+    source: str = Field(
+        description="hf://OWNER/NAME, modelscope://OWNER/NAME, dir:///ABSOLUTE/PATH or dir://PATH relative to the manifest"
+    )
     revision: str = Field(default="main", description="commit, tag or branch; the lock pins the commit")
-    endpoint: str | None = Field(default=None, description="URL of the hub; default: HF_ENDPOINT, or https://huggingface.co")
+    endpoint: str | None = Field(
+        default=None,
+        description="URL of the hub; default: HF_ENDPOINT or https://huggingface.co, for modelscope:// https://www.modelscope.cn",
+    )
     include: tuple[str, ...] = Field(default=(), description="only files that match one of these patterns")
     exclude: tuple[str, ...] = Field(default=(), description="no files that match one of these patterns")
     allow_pickle: bool = Field(default=False, description="accept weights that can run code when loaded (*.bin *.pt ...)")
@@ -93,6 +98,29 @@ class Target(document.Frozen):
     gpus: str = Field(min_length=1, description="GPUs of the host: 2x48GiB, or a name and a number: NVIDIA L40S:2")
 
 
+class FileSpec(document.Frozen):
+    """Any other file that the kit carries, as it is, below ``files/``: a Compose plug-in, packages for the host, a licence."""
+
+    source: str = Field(description="https://HOST/PATH, file:///ABSOLUTE/PATH or file://PATH relative to the manifest")
+    sha256: Digest = Field(description="demand: what the file must be")
+
+    @field_validator("source")
+    @classmethod
+    def _known(cls, text: str) -> str:
+        Source.parse(text, "file")
+        return text
+
+    @property
+    def location(self) -> str:
+        """The URL, or the path behind ``file://``."""
+        source = Source.parse(self.source, "file")
+        return source.rest if source.scheme == "file" else self.source
+
+    @property
+    def local(self) -> bool:
+        return Source.parse(self.source, "file").scheme == "file"
+
+
 class Manifest(document.Frozen):
     """Everything that goes into a bundle."""
 
@@ -102,9 +130,19 @@ class Manifest(document.Frozen):
     accelerator: Accelerator = Field(default="nvidia", description="what the engines run on; install.sh --device overrides")
     images: dict[Key, ImageSpec] = Field(description="'engine' and 'gateway' are required; others are carried as they are")
     models: dict[Key, ModelSpec]
+    files: dict[str, FileSpec] = Field(default={}, description="further files: path below files/ -> where it comes from")
     services: str = Field(description="path of models.json, relative to this file")
     engine_config: str = Field(description="path of vllm_config.yaml, relative to this file")
     target: Target | None = Field(default=None, description="the host that the bundle is for")
+
+    @field_validator("files")
+    @classmethod
+    def _safe(cls, files: dict[str, FileSpec]) -> dict[str, FileSpec]:
+        for path in files:
+            safe_path(path)
+            if inside := next((other for other in files if path.startswith(f"{other}/")), None):
+                raise ValueError(f"{inside!r} cannot be a file and a folder")
+        return files
 
     @model_validator(mode="after")
     def _whole(self) -> Manifest:

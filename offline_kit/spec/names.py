@@ -18,7 +18,11 @@ _SEGMENT = re.compile(r"[^\x00-\x1f\x7f\\]+")
 _SEGMENT_AT_MOST = 255  # bytes, not characters: the limit of file systems
 _REPOSITORY = re.compile(f"{_COMPONENT}(?:/{_COMPONENT})*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
-SCHEMES = {"image": ("docker", "docker-daemon"), "model": ("hf", "dir")}
+SCHEMES = {
+    "image": ("docker", "docker-daemon"),
+    "model": ("hf", "modelscope", "dir"),
+    "file": ("https", "http", "file"),
+}
 
 
 def safe_path(path: str) -> str:
@@ -46,7 +50,7 @@ class Source:
 
     @classmethod
     def parse(cls, text: str, kind: str) -> Source:
-        """``kind``: ``image`` or ``model``. Raises ValueError that names the schemes which that kind knows."""
+        """``kind``: ``image``, ``model`` or ``file``. Raises ValueError that names the schemes which that kind knows."""
         scheme, mark, rest = text.partition("://")
         if not mark or scheme not in SCHEMES[kind] or not rest:
             known = ", ".join(f"{name}://" for name in SCHEMES[kind])

@@ -30,7 +30,9 @@ def test_order(sample: Sample) -> None:
     images, models = names.index("images/oci-layout"), names.index("models/chat/config.json")
     assert names[3:images] == sorted(names[3:images])
     assert names[images : images + 3] == ["images/oci-layout", "images/index.json", "images/manifest.json"]
-    assert names[images + 3 : models] == sorted(name for name in names if name.startswith("images/blobs/"))
+    extra = names.index("files/host/docker-compose")
+    assert names[images + 3 : extra] == sorted(name for name in names if name.startswith("images/blobs/"))
+    assert names[extra:models] == ["files/host/docker-compose"]
     assert names[models:] == sorted(name for name in names if name.startswith("models/"))
 
 

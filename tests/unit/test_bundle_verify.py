@@ -6,6 +6,7 @@ import gzip
 import os
 import random
 import tarfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -84,8 +85,17 @@ def test_compressed_again_and_damaged(sample: Sample, tmp_path: Path) -> None:
         bundle.write_bytes(broken)
         assert not check(bundle).whole, len(broken)
     for position in range(10, len(packed), 2011):
-        bundle.write_bytes(packed[:position] + bytes([packed[position] ^ 4]) + packed[position + 1 :])
-        assert not check(bundle).whole, position
+        broken = packed[:position] + bytes([packed[position] ^ 4]) + packed[position + 1 :]
+        bundle.write_bytes(broken)
+        assert check(bundle).whole == _unpacks_to(broken, tar), position
+
+
+def _unpacks_to(data: bytes, tar: bytes) -> bool:
+    """Whether a flip changed nothing: deflate has bits that only fill up a byte."""
+    try:
+        return gzip.decompress(data) == tar
+    except (OSError, EOFError, zlib.error):
+        return False
 
 
 def test_flips(small: bytes, tmp_path: Path) -> None:

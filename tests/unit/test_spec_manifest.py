@@ -85,7 +85,7 @@ def test_what_is_no_mapping_is_refused(text: str) -> None:
 def test_the_schema_knows_every_field() -> None:
     document = json.loads(schema())
     assert set(document["properties"]) == {
-        "apiVersion", "name", "platform", "accelerator", "images", "models", "services", "engine_config"
+        "apiVersion", "name", "platform", "accelerator", "images", "models", "files", "services", "engine_config", "target"
     }  # fmt: skip
     assert document["additionalProperties"] is False
 

@@ -28,7 +28,7 @@ class FolderSource:
         """Raises KitError."""
         root = _root(entry, context)
         paths = weights.choose(_walk(root), entry, entry.source)
-        sizes = {path: _stat(root / path).st_size for path in paths}
+        sizes = {path: stat_of(root / path).st_size for path in paths}
         with context.progress.task(key, sum(sizes.values())) as task:
             files = tuple(_locked(root, path, context, task.advance) for path in paths)
         for file in files:
@@ -46,7 +46,7 @@ class FolderSource:
         found = []
         for file in locked.files:
             path = root / file.path
-            if context.store.recall(path, _stat(path)) != file.sha256:
+            if context.store.recall(path, stat_of(path)) != file.sha256:
                 bring = functools.partial(_compare, root, file, context)
                 found.append(Piece(f"file:{path}", f"{key}: {file.path}", file.size, bring))
         return found
@@ -91,19 +91,19 @@ def _walk(root: Path) -> list[str]:
 
 
 def _locked(root: Path, path: str, context: Context, advance: Advance) -> LockedFile:
-    digest, size = _digest(root / path, context, advance)
+    digest, size = digest_of(root / path, context, advance)
     return LockedFile(path=path, size=size, sha256=digest)
 
 
 def _compare(root: Path, file: LockedFile, context: Context, advance: Advance) -> None:
-    digest, size = _digest(root / file.path, context, advance)
+    digest, size = digest_of(root / file.path, context, advance)
     if (digest, size) != (file.sha256, file.size):
         raise DigestMismatch("has changed since the lock was made", where=str(root / file.path), remedy="offline-kit lock")
 
 
-def _digest(path: Path, context: Context, advance: Advance) -> tuple[Digest, int]:
+def digest_of(path: Path, context: Context, advance: Advance) -> tuple[Digest, int]:
     """Digest and size; hashed unless that was done before. Raises DiskError, DigestMismatch (changed meanwhile)."""
-    before = _stat(path)
+    before = stat_of(path)
     known = context.store.recall(path, before)
     if known is not None:
         advance(before.st_size)
@@ -118,14 +118,14 @@ def _digest(path: Path, context: Context, advance: Advance) -> tuple[Digest, int
                     raise Interrupted("stopped")
     except OSError as error:
         raise disk_error(error, path) from error
-    after = _stat(path)
+    after = stat_of(path)
     if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns) or hasher.size != before.st_size:
         raise DigestMismatch("changed while it was read", where=str(path), remedy="run the command again when it is at rest")
     context.store.remember(path, before, hasher.digest())
     return hasher.digest(), hasher.size
 
 
-def _stat(path: Path) -> os.stat_result:
+def stat_of(path: Path) -> os.stat_result:
     try:
         return path.stat()
     except FileNotFoundError as error:
