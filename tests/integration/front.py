@@ -66,6 +66,14 @@ def open_to_workers(folder: Path) -> None:
         each.chmod(0o755)
 
 
+def _takes_connections(worker: int) -> bool:
+    try:
+        title = Path(f"/proc/{worker}/cmdline").read_text()
+    except FileNotFoundError:
+        return False
+    return bool(title) and "shutting down" not in title
+
+
 class Gateway:
     """A running nginx; ``url(path, key)`` is an address on the port of one model, or of the router."""
 
@@ -118,10 +126,19 @@ class Gateway:
             return b"".join(iter(lambda: connection.recv(65536), b""))
 
     def change_keys(self, pairs: list[tuple[str, str]]) -> None:
-        """As apply and a reload do it."""
+        """As apply and a reload do it; returns when the workers with the old keys take no new connection."""
+        old = self._workers()
         (self.folder / "keys.new").write_text(keys.keys_conf(pairs))
         (self.folder / "keys.new").replace(self.folder / "keys.conf")
         self._process.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + 10
+        while any(_takes_connections(pid) for pid in old):
+            assert time.monotonic() < deadline, self.log()
+            time.sleep(0.02)
+
+    def _workers(self) -> list[int]:
+        master = self._process.pid
+        return [int(pid) for pid in Path(f"/proc/{master}/task/{master}/children").read_text().split()]
 
     def log(self) -> str:
         return (self.folder / "log").read_text()

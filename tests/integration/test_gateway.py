@@ -223,9 +223,6 @@ def test_keys_change_without_a_lost_request(front: Gateway, engines: dict[str, E
     with front.ask("/v1/chat/completions", json={**QUESTION, "stream": True}, stream=True) as answer:
         front.change_keys([("other", "another-key-0123456789")])
         assert len([line for line in answer.iter_lines() if line]) == 4
-    deadline = time.monotonic() + 5
-    while front.ask("/v1/chat/completions").status_code != 401 and time.monotonic() < deadline:
-        time.sleep(0.05)
     assert front.ask("/v1/chat/completions").status_code == 401
     assert front.ask("/v1/chat/completions", key="another-key-0123456789").status_code == 200
 
@@ -249,6 +246,7 @@ def test_the_smoke_test_passes_and_tells_what_fails(front: Gateway, engines: dic
         ("engine-rerank", True),
         ("engine-second", False),
         ("gateway", True),
+        ("router", True),
         ("without a key", True),
     ]
     assert "503" in checks[3].detail
