@@ -82,6 +82,10 @@ class Files:
             count, offset = count - len(piece), offset + len(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
+    def close(self) -> None:
+        for file in self._files:
+            os.close(file)
+
 
 def shown(name: str) -> str:
     return name if name.isprintable() and name else ascii(name)
@@ -172,7 +176,14 @@ class Plan:
         lines = text.decode("utf-8", "replace").split("\n")
         matches = [LINE.fullmatch(line) for line in lines[:-1]]
         self.sums = {match.group(2): match.group(1) for match in matches if match}
-        if lines[-1] or None in matches or len(self.sums) != len(matches) or not all(map(safe, self.sums)):
+        names = [path.encode("utf-8", "replace") for path in self.sums]
+        if (
+            lines[-1]
+            or None in matches
+            or len(names) != len(matches)
+            or names != sorted(names)
+            or not all(map(safe, self.sums))
+        ):
             self.findings.append(f"{SUMS}: is not a list of sums in the form of a bundle")
 
     def expected(self, path: str) -> Optional[str]:
@@ -371,7 +382,7 @@ class Unpacking:
             self.plan.findings.append(f"{SUMS}: is missing, or too large")
         if sums is None or self.plan.findings:
             return
-        self.plan.read_sums(b"".join(b for blocks in content(self._source, sums, lambda _: None) for b in blocks))
+        self.plan.read_sums(self._text(sums))
         self.plan.compare({}, self.elsewhere())
         if self.plan.findings:
             return
@@ -432,8 +443,14 @@ class Unpacking:
         needs = self.plan.files.get(NEEDS)
         if needs is None or needs.size > LIST_AT_MOST:
             return []
-        text = b"".join(b for blocks in content(self._source, needs, lambda _: None) for b in blocks)
-        return [line.split("\t")[2] for line in text.decode("utf-8", "replace").split("\n") if line.count("\t") == 2]
+        return paths_in(self._text(needs))
+
+    def _text(self, item: Item) -> bytes:
+        try:
+            return b"".join(block for blocks in content(self._source, item, lambda amount: None) for block in blocks)
+        except ValueError as error:
+            self.plan.findings.append(f"{item.path}: {error}")
+            return b""
 
 
 def unpack(
@@ -501,8 +518,12 @@ def _lists(kit: Path, plan: Plan) -> List[str]:
         plan.findings.append(f"{SUMS}: is missing, or too large")
         return []
     plan.read_sums((kit / SUMS).read_bytes())
-    text = (kit / NEEDS).read_text("utf-8", "replace") if needs else ""
-    return [line.split("\t")[2] for line in text.split("\n") if line.count("\t") == 2]
+    return paths_in((kit / NEEDS).read_bytes()) if needs else []
+
+
+def paths_in(needs: bytes) -> List[str]:
+    """The paths that delta/needs names."""
+    return [line.split("\t")[2] for line in needs.decode("utf-8", "replace").split("\n") if line.count("\t") == 2]
 
 
 def files_of(path: Path) -> List[Path]:
