@@ -10,6 +10,7 @@ import pytest
 from offline_kit.digest import Digest
 from tests.conftest import Kit
 from tests.e2e.conftest import Built, Installed
+from tests.testbed.capture import Capture
 
 ENGINES = ("engine-chat", "engine-embedding", "engine-rerank")
 
@@ -111,7 +112,7 @@ def test_unknown_paths_are_refused(installed: Installed, port: int, path: str) -
     assert answer["status"] == 404, answer
 
 
-def test_an_engine_is_reachable_through_the_gateway_only(installed: Installed) -> None:
+def test_an_engine_is_reachable_through_the_gateway_only(installed: Installed, capture: Capture) -> None:
     """No published port, no address that the host has a way to, and no way out of the engine's network."""
     docker = installed.host.docker
     for name in ENGINES:
@@ -122,7 +123,8 @@ def test_an_engine_is_reachable_through_the_gateway_only(installed: Installed) -
         )
         assert networks.split() == ["demo_internal"]
         address = docker.docker("inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", container)
-        assert installed.host.ask("status", "--base", f"http://{address}:8000")["status"] == 0
+        with capture.excused():  # the host has no way there, so that this client's question leaves it
+            assert installed.host.ask("status", "--base", f"http://{address}:8000")["status"] == 0
         # the control: from the gateway's side of the same network the engine does answer
         health = ["python3", "-I", "-S", "/opt/offline-kit/runtime/health.py", name, "8000"]
         docker.docker("exec", "demo-engine-chat-1", *health)

@@ -23,7 +23,14 @@ PACKAGES = ("docker.io", "docker-cli", "containerd", "docker-compose")
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 FALLBACK = "http://deb.debian.org/debian"
 PLUGIN = "usr/libexec/docker/cli-plugins/docker-compose"
-PROGRAMS = ("usr/bin/docker", "usr/bin/containerd", "usr/bin/containerd-shim-runc-v2", "usr/sbin/docker-proxy", "usr/sbin/dockerd", PLUGIN)
+PROGRAMS = (
+    "usr/bin/docker",
+    "usr/bin/containerd",
+    "usr/bin/containerd-shim-runc-v2",
+    "usr/sbin/docker-proxy",
+    "usr/sbin/dockerd",
+    PLUGIN,
+)
 CONTAINERD_STORE = {"features": {"containerd-snapshotter": True}}
 RECIPE = "1"  # another number makes every entry anew
 
@@ -83,11 +90,13 @@ def _make(suite: str, target: Path) -> None:
 def _apt(suite: str, work: Path) -> dict[str, str]:
     """An apt configuration of its own in `work`: the environment that makes apt use it."""
     if not KEYRING.exists() or not shutil.which("apt-get"):
-        raise TestbedError(f"newer engines come from Debian's archive: apt-get and {KEYRING} are needed; setup.sh installs them")
+        raise TestbedError(
+            f"newer engines come from Debian's archive: apt-get and {KEYRING} are needed; setup.sh installs them"
+        )
     for name in ("state/lists/partial", "cache/archives/partial"):
         (work / name).mkdir(parents=True)
     (work / "status").touch()
-    (work / "sources.list").write_text(f"deb [signed-by={KEYRING}] {_mirror()} {suite} main\n")
+    (work / "sources.list").write_text(f"deb [signed-by={KEYRING}] {mirror()} {suite} main\n")
     # a mirror may be some weeks behind, and what is unpacked here guards nothing: signatures count, their age does not
     (work / "apt.conf").write_text(
         f'Dir::State "{work}/state";\nDir::State::status "{work}/status";\nDir::Cache "{work}/cache";\n'
@@ -98,7 +107,7 @@ def _apt(suite: str, work: Path) -> dict[str, str]:
     return {"APT_CONFIG": str(work / "apt.conf")}
 
 
-def _mirror() -> str:
+def mirror() -> str:
     """Where this machine's apt has Debian from."""
     said = run(["apt-get", "indextargets", "--format", "$(ORIGIN) $(COMPONENT) $(REPO_URI)", "Created-By: Packages"])
     lines = [line.split(" ", 2) for line in said.splitlines()]
