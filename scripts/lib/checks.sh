@@ -9,29 +9,13 @@
 CHECKS_SH=yes
 # shellcheck source-path=SCRIPTDIR source-path=SCRIPTDIR/lib source=images.sh
 . "${BASH_SOURCE[0]%/*}/images.sh"
-# shellcheck source-path=SCRIPTDIR source-path=SCRIPTDIR/lib source=settings.sh
-. "${BASH_SOURCE[0]%/*}/settings.sh"
+# shellcheck source-path=SCRIPTDIR source-path=SCRIPTDIR/lib source=gpus.sh
+. "${BASH_SOURCE[0]%/*}/gpus.sh"
+# shellcheck source-path=SCRIPTDIR source-path=SCRIPTDIR/lib source=ports.sh
+. "${BASH_SOURCE[0]%/*}/ports.sh"
 
-FINDINGS_LEVEL=() FINDINGS_NAME=() FINDINGS_TEXT=() FINDINGS_REMEDY=()
-DOCKER_VERSION='' DOCKER_ROOT='' COMPOSE_VERSION='' GPU_COUNT=0
+DOCKER_ROOT='' COMPOSE_VERSION=''
 GIB=1073741824
-
-finding() { # finding LEVEL NAME TEXT [REMEDY]
-    FINDINGS_LEVEL+=("$1")
-    FINDINGS_NAME+=("$2")
-    FINDINGS_TEXT+=("$3")
-    FINDINGS_REMEDY+=("${4:-}")
-}
-
-at_least() { # at_least VERSION WANTED: compares numbers between dots; what follows them does not count
-    local have want index
-    IFS=.-+~ read -r -a have <<<"${1#v}"
-    IFS=. read -r -a want <<<"$2"
-    for index in "${!want[@]}"; do
-        [[ "${have[index]:-0}" =~ ^[0-9]+ ]] || return 1
-        ((10#${BASH_REMATCH[0]} == 10#${want[index]})) || { ((10#${BASH_REMATCH[0]} > 10#${want[index]})) && return 0 || return 1; }
-    done
-}
 
 # ---- the host itself
 
@@ -221,145 +205,6 @@ check_modes() { # services of root's kit run as another user, who must be able t
     fi
 }
 
-# ---- ports
-
-port_owner() { # port_owner PORT -> REPLY: who listens there; status 1 when nobody does
-    local port=$1 line
-    REPLY=''
-    if [[ -n "$DOCKER_VERSION" ]]; then
-        line=$(docker ps --filter "publish=$port" --format '{{.Names}} {{.Label "com.docker.compose.project"}}' 2>/dev/null | head -n 1) || line=''
-        if [[ -n "$line" ]]; then
-            [[ "${line#* }" == "$PROJECT" ]] && REPLY=ours || REPLY="the container ${line%% *}"
-            return 0
-        fi
-    fi
-    if type -P ss >/dev/null; then
-        line=$(ss -Hltnp "sport = :$port" 2>/dev/null | head -n 1) || line=''
-        [[ -n "$line" ]] || return 1
-        [[ "$line" =~ users:\(\(\"([^\"]+)\",pid=([0-9]+) ]] && REPLY="${BASH_REMATCH[1]} (pid ${BASH_REMATCH[2]})" || REPLY='another program'
-        return 0
-    fi
-    # shellcheck disable=SC2016 # the inner shell expands
-    at_most 3 bash -c 'exec 3<>"/dev/tcp/127.0.0.1/$0"' "$port" 2>/dev/null || return 1
-    REPLY='another program'
-}
-
-check_ports() {
-    local name port free='' ours='' fine=yes
-    local -A seen=()
-    while read -r name port; do
-        if [[ ! "$port" =~ ^[0-9]+$ ]] || ((10#$port < 1 || 10#$port > 65535)); then
-            finding FAIL ports "$name is '$port'" 'a port is a number from 1 to 65535'
-            fine=''
-        elif [[ -n "${seen[$port]:-}" ]]; then
-            finding FAIL ports "$port is both $name and ${seen[$port]}" 'give each a port of its own in .env'
-            fine=''
-        elif port_owner "$port"; then
-            if [[ "$REPLY" == ours ]]; then
-                ours+=" $port"
-            else
-                finding FAIL ports "$port ($name) is taken by $REPLY" "end that program, or set another $name in .env"
-                fine=''
-            fi
-        else
-            free+=" $port"
-        fi
-        seen[$port]=$name
-    done < <(wanted_ports)
-    [[ -z "$fine" ]] || finding OK ports "${free:+free:$free}${free:+${ours:+; }}${ours:+held by this kit:$ours}"
-}
-
-kit_runs() { # a container of this kit is up
-    [[ -n "$DOCKER_VERSION" && -n "$(docker ps --quiet --filter "label=com.docker.compose.project=$PROJECT" 2>/dev/null)" ]]
-}
-
-# ---- NVIDIA
-
-check_driver() { # -> GPU_COUNT
-    local said index name driver total used
-    if ! type -P nvidia-smi >/dev/null; then
-        finding FAIL driver 'no NVIDIA driver (nvidia-smi is not there)' 'install the NVIDIA driver; or use --device cpu with an image for it'
-        return 0
-    fi
-    if ! said=$(at_most 60 nvidia-smi --query-gpu=index,name,driver_version,memory.total,memory.used --format=csv,noheader,nounits 2>&1) ||
-        [[ -z "$said" || "$said" == *'No devices were found'* ]]; then
-        said=${said//$'\n'/ }
-        finding FAIL driver "nvidia-smi fails: ${said:0:200}" 'the driver is not loaded or has no GPU: see dmesg; after an update of the driver, restart the host'
-        return 0
-    fi
-    while IFS=, read -r index name driver total used; do
-        index=${index// /} name=${name# } driver=${driver// /} total=${total# } used=${used# }
-        [[ "$index" =~ ^[0-9]+$ ]] || continue
-        GPU_COUNT=$((GPU_COUNT + 1))
-        ((GPU_COUNT > 1)) || check_driver_version "$driver"
-        if [[ ! "$total" =~ ^[0-9]+$ ]]; then
-            finding WARN "GPU $index" "$name: it does not report its memory ($total)" 'set gpu_memory_utilization with care: the plan cannot be checked'
-        elif [[ "$used" =~ ^[0-9]+$ ]] && ((used * 20 > total)) && ! kit_runs; then
-            finding WARN "GPU $index" "$name: $total MiB, of which $used MiB are in use" 'end what uses it (nvidia-smi shows it), or lower gpu_memory_utilization'
-        else
-            finding OK "GPU $index" "$name: $total MiB"
-        fi
-    done <<<"$said"
-    ((GPU_COUNT > 0)) || finding FAIL driver "nvidia-smi prints no GPU: ${said:0:200}" 'see dmesg for what the driver says'
-}
-
-check_driver_version() {
-    fact KIT_CUDA_DRIVER 525
-    if at_least "$1" "$REPLY"; then
-        finding OK driver "NVIDIA driver $1"
-    else
-        finding FAIL driver "NVIDIA driver $1 is too old: the image needs $REPLY or later" 'update the driver'
-    fi
-}
-
-check_visible() { # CUDA_VISIBLE_DEVICES names GPUs that are there
-    local name wrong='' listed=''
-    ((GPU_COUNT > 0)) || return 0
-    setting CUDA_VISIBLE_DEVICES
-    [[ -n "$REPLY" && "$REPLY" != all ]] || { finding OK 'GPUs used' 'all' && return 0; }
-    local names=()
-    IFS=', ' read -r -a names <<<"$REPLY"
-    for name in "${names[@]}"; do
-        if [[ "$name" =~ ^[0-9]+$ ]]; then
-            ((10#$name < GPU_COUNT)) || wrong+=" $name"
-        else
-            [[ -n "$listed" ]] || listed=$(at_most 60 nvidia-smi -L 2>/dev/null) || listed=none
-            [[ "$listed" == *"$name"* ]] || wrong+=" $name"
-        fi
-    done
-    if [[ -n "$wrong" ]]; then
-        finding FAIL 'GPUs used' "CUDA_VISIBLE_DEVICES names$wrong; this host has $GPU_COUNT GPU(s), from 0 to $((GPU_COUNT - 1))" 'correct CUDA_VISIBLE_DEVICES in .env'
-    else
-        finding OK 'GPUs used' "${names[*]} of $GPU_COUNT"
-    fi
-}
-
-check_toolkit() { # Docker can give GPUs to containers
-    local runtimes spec
-    [[ -n "$DOCKER_VERSION" ]] || return 0
-    # shellcheck disable=SC2016 # a template of Docker, not of the shell
-    runtimes=$(at_most 30 docker info --format '{{range $name, $_ := .Runtimes}}{{$name}} {{end}}' 2>/dev/null) || runtimes=''
-    if [[ " $runtimes " == *' nvidia '* ]]; then
-        finding OK 'container runtime' 'Docker has the runtime nvidia'
-        return 0
-    fi
-    if type -P nvidia-container-runtime-hook >/dev/null; then
-        finding OK 'container runtime' 'the hook of the NVIDIA container toolkit is there'
-        return 0
-    fi
-    for spec in /etc/cdi/*nvidia* /var/run/cdi/*nvidia*; do
-        [[ -e "$spec" ]] || continue
-        if at_least "$DOCKER_VERSION" 28.2; then
-            finding OK 'container runtime' "CDI: $spec"
-        else
-            finding WARN 'container runtime' "only CDI ($spec), which Docker $DOCKER_VERSION does not use for Compose's GPUs" "install the NVIDIA container toolkit: nvidia-ctk runtime configure --runtime=docker, then restart Docker"
-        fi
-        return 0
-    done
-    finding FAIL 'container runtime' "Docker has no runtime nvidia (it has: ${runtimes% })" \
-        "install nvidia-container-toolkit, run 'nvidia-ctk runtime configure --runtime=docker', restart Docker"
-}
-
 # ---- all of them
 
 checks_run() {
@@ -381,31 +226,4 @@ checks_run() {
         check_visible
         check_toolkit
     fi
-}
-
-checks_failed() { # -> REPLY: how many; status 1 when none
-    local level
-    REPLY=0
-    for level in "${FINDINGS_LEVEL[@]}"; do [[ "$level" != FAIL ]] || REPLY=$((REPLY + 1)); done
-    ((REPLY > 0))
-}
-
-checks_table() { # on stdout
-    local index
-    for index in "${!FINDINGS_LEVEL[@]}"; do
-        printf '%-4s  %-17s  %s\n' "${FINDINGS_LEVEL[index]}" "${FINDINGS_NAME[index]}" "${FINDINGS_TEXT[index]}"
-        [[ "${FINDINGS_LEVEL[index]}" == OK || -z "${FINDINGS_REMEDY[index]}" ]] || printf '%-4s  %-17s  -> %s\n' '' '' "${FINDINGS_REMEDY[index]}"
-    done
-}
-
-checks_json() { # -> REPLY: the findings as a JSON array
-    local index out='' separator=''
-    for index in "${!FINDINGS_LEVEL[@]}"; do
-        json "${FINDINGS_LEVEL[index]}" && out+="$separator{\"level\": $REPLY"
-        json "${FINDINGS_NAME[index]}" && out+=", \"check\": $REPLY"
-        json "${FINDINGS_TEXT[index]}" && out+=", \"found\": $REPLY"
-        json "${FINDINGS_REMEDY[index]}" && out+=", \"remedy\": $REPLY}"
-        separator=', '
-    done
-    REPLY="[$out]"
 }

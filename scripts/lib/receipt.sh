@@ -7,6 +7,8 @@
 RECEIPT_SH=yes
 # shellcheck source-path=SCRIPTDIR source-path=SCRIPTDIR/lib source=checks.sh
 . "${BASH_SOURCE[0]%/*}/checks.sh"
+# shellcheck source-path=SCRIPTDIR source-path=SCRIPTDIR/lib source=settings.sh
+. "${BASH_SOURCE[0]%/*}/settings.sh"
 # shellcheck source-path=SCRIPTDIR source-path=SCRIPTDIR/lib source=status.sh
 . "${BASH_SOURCE[0]%/*}/status.sh"
 

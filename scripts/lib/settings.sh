@@ -6,8 +6,8 @@
 
 [[ -z "${SETTINGS_SH:-}" ]] || return 0
 SETTINGS_SH=yes
-# shellcheck source-path=SCRIPTDIR source-path=SCRIPTDIR/lib source=common.sh
-. "${BASH_SOURCE[0]%/*}/common.sh"
+# shellcheck source-path=SCRIPTDIR source-path=SCRIPTDIR/lib source=ports.sh
+. "${BASH_SOURCE[0]%/*}/ports.sh"
 
 ENV_ADDED=()
 
@@ -25,32 +25,6 @@ env_check() { # FILE can be read as KEY=value lines, or the end
     [[ -f "$1" && -r "$1" ]] || die "$EXIT_USAGE" "$1 is not a file that can be read"
     wrong=$(grep -vnE '^[[:space:]]*(#.*)?.?$|^[[:space:]]*(export )?[A-Za-z_][A-Za-z0-9_]*=' "$1" | head -n 1) || true
     [[ -z "$wrong" ]] || die "$EXIT_CONFIG" "$1: line $wrong: not KEY=value" 'write settings as KEY=value, a line each; comments begin with #'
-}
-
-model_ports() { # KEY PORT of each model in config/models.json, a line each; what is no JSON is for runtime.apply to say
-    awk '{ text = text $0 "\n" }
-        END {
-            while (match(text, /"([^"\\]|\\.)*"|[{}:,]|[-+.0-9a-zA-Z]+/)) {
-                token = substr(text, RSTART, RLENGTH); text = substr(text, RSTART + RLENGTH)
-                if (token == "{") { depth++; is_key = 1; continue }
-                if (token == "}") { depth--; is_key = 0; continue }
-                if (token == ",") { is_key = 1; continue }
-                if (token == ":") { is_key = 0; continue }
-                if (is_key) { gsub(/"/, "", token); name[depth] = token; continue }
-                if (depth == 3 && name[1] == "models" && name[3] == "port" && token ~ /^[0-9]+$/) print name[2], token
-            }
-        }' "$KIT/config/models.json" 2>/dev/null
-}
-
-wanted_ports() { # SETTING PORT of each port that the gateway will publish, a line each
-    local key port name
-    setting VLLM_ROUTER_PORT 8000
-    printf 'VLLM_ROUTER_PORT %s\n' "$REPLY"
-    while read -r key port; do
-        name=$(tr '[:lower:]' '[:upper:]' <<<"$key" | tr -c 'A-Z0-9\n' '_')
-        setting "VLLM_${name}_PORT" "$port"
-        printf 'VLLM_%s_PORT %s\n' "$name" "$REPLY"
-    done < <(model_ports)
 }
 
 port_of_nobody() { # KEY is the port of a model that config/models.json does not have (any more)

@@ -2,14 +2,15 @@
 # What the services are doing, for people and for programs.
 #
 # Rules: (1) looking changes nothing and takes no lock; (2) a service that is configured and has no container is shown, as
-# absent; (3) healthy means: every configured service is.
+# absent; (3) healthy means: every configured service is; (4) a figure that cannot be had is -, or null in JSON.
 
 [[ -z "${STATUS_SH:-}" ]] || return 0
 STATUS_SH=yes
 # shellcheck source-path=SCRIPTDIR source-path=SCRIPTDIR/lib source=services.sh
 . "${BASH_SOURCE[0]%/*}/services.sh"
 
-ROW_SERVICE=() ROW_STATE=() ROW_HEALTH=() ROW_RESTARTS=() ROW_SINCE=() ROW_PORT=()
+ROW_SERVICE=() ROW_STATE=() ROW_HEALTH=() ROW_RESTARTS=() ROW_SINCE=() ROW_PORT=() ROW_ID=()
+ROW_MODEL=() ROW_MEMORY=() ROW_BUSY=() GPUS=()
 
 port_of() { # port_of SERVICE -> REPLY
     REPLY=$(awk -v service="$1" '$2 == service { print $1; exit }' "$STATE/ports" 2>/dev/null) || REPLY=''
@@ -27,6 +28,7 @@ status_read() { # -> ROW_*
         ROW_RESTARTS+=("$LOOK_RESTARTS")
         ROW_SINCE+=("${LOOK_SINCE%%.*}")
         ROW_PORT+=("$REPLY")
+        ROW_ID+=("$LOOK_ID")
     done
 }
 
@@ -35,24 +37,101 @@ status_healthy() {
     for health in "${ROW_HEALTH[@]}"; do [[ "$health" == healthy ]] || return 1; done
 }
 
-status_table() {
-    local index
-    printf '%-24s %-11s %-10s %-6s %-9s %s\n' SERVICE STATE HEALTH PORT RESTARTS 'SINCE (UTC)'
+status_figures() { # -> ROW_MODEL, ROW_MEMORY, ROW_BUSY (running, waiting, finished requests), GPUS: what takes longer to find out
+    local index id memory stats='' model busy
+    stats=$(at_most 30 docker stats --no-stream --no-trunc --format '{{.ID}} {{.MemUsage}}' ${ROW_ID[@]+$(printf '%s ' "${ROW_ID[@]}")} 2>/dev/null) || stats=''
     for index in "${!ROW_SERVICE[@]}"; do
-        printf '%-24s %-11s %-10s %-6s %-9s %s\n' "${ROW_SERVICE[index]}" "${ROW_STATE[index]}" "${ROW_HEALTH[index]}" \
-            "${ROW_PORT[index]:--}" "${ROW_RESTARTS[index]}" "${ROW_SINCE[index]:--}"
+        id=${ROW_ID[index]} model='' busy='' memory=''
+        if [[ -n "$id" ]]; then
+            model=$(docker inspect --format '{{with index .Config.Labels "offline-kit.model"}}{{.}}{{end}}' "$id" 2>/dev/null) || model=''
+            memory=$(awk -v id="$id" '$1 == id { print $2 }' <<<"$stats")
+        fi
+        if [[ "${ROW_SERVICE[index]}" == engine-* && "${ROW_HEALTH[index]}" == healthy ]]; then
+            busy=$(at_most 10 docker exec "$id" python3 -I -S /opt/offline-kit/runtime/figures.py 2>/dev/null) || busy=''
+        fi
+        [[ "${ROW_STATE[index]}" == running ]] || memory=''
+        ROW_MODEL+=("$model")
+        ROW_MEMORY+=("$memory")
+        ROW_BUSY+=("${busy:-- - -}")
+    done
+    device
+    [[ "$REPLY" == nvidia ]] || return 0
+    while IFS= read -r model; do [[ -z "$model" ]] || GPUS+=("$model"); done < <(
+        at_most 30 nvidia-smi --query-gpu=index,name,memory.used,memory.total,utilization.gpu --format=csv,noheader,nounits 2>/dev/null || true
+    )
+}
+
+uptime_of() { # uptime_of START -> REPLY, such as 3d04h
+    local seconds
+    seconds=$(($(date +%s) - $(date -u -d "${1/T/ }" +%s 2>/dev/null || echo 0)))
+    if ((seconds < 3600)); then
+        REPLY="$((seconds / 60))m$((seconds % 60))s"
+    elif ((seconds < 86400)); then
+        REPLY="$((seconds / 3600))h$((seconds % 3600 / 60))m"
+    else
+        REPLY="$((seconds / 86400))d$((seconds % 86400 / 3600))h"
+    fi
+}
+
+status_table() {
+    local index up busy gpu
+    local -a figure
+    printf '%-20s %-11s %-10s %-20s %-6s %-8s %-10s %-24s %s\n' SERVICE STATE HEALTH MODEL PORT UP MEMORY 'REQUESTS' RESTARTS
+    for index in "${!ROW_SERVICE[@]}"; do
+        up=-
+        if [[ "${ROW_STATE[index]}" == running ]]; then uptime_of "${ROW_SINCE[index]}" && up=$REPLY; fi
+        read -r -a figure <<<"${ROW_BUSY[index]}"
+        busy="${figure[0]} now, ${figure[1]} wait, ${figure[2]} done"
+        [[ "${ROW_BUSY[index]}" != '- - -' ]] || busy=-
+        printf '%-20s %-11s %-10s %-20s %-6s %-8s %-10s %-24s %s\n' "${ROW_SERVICE[index]}" "${ROW_STATE[index]}" "${ROW_HEALTH[index]}" \
+            "${ROW_MODEL[index]:--}" "${ROW_PORT[index]:--}" "$up" "${ROW_MEMORY[index]:--}" "$busy" "${ROW_RESTARTS[index]}"
+    done
+    for gpu in ${GPUS[@]+"${GPUS[@]}"}; do
+        IFS=',' read -r -a figure <<<"$gpu"
+        printf 'GPU %s:%s,%s of%s MiB used,%s %% busy\n' "${figure[@]:0:5}"
     done
 }
 
 status_rows() { # -> REPLY: a JSON array
-    local index out='' separator=''
+    local index out='' separator='' figure name place
     for index in "${!ROW_SERVICE[@]}"; do
         json "${ROW_SERVICE[index]}" && out+="$separator{\"service\": $REPLY"
         json "${ROW_STATE[index]}" && out+=", \"state\": $REPLY"
         json "${ROW_HEALTH[index]}" && out+=", \"health\": $REPLY"
         json "${ROW_SINCE[index]}" && out+=", \"since\": $REPLY"
+        if ((${#ROW_MODEL[@]} > 0)); then
+            json_or_null "${ROW_MODEL[index]}" && out+=", \"model\": $REPLY"
+            json_or_null "${ROW_MEMORY[index]}" && out+=", \"memory\": $REPLY"
+            read -r -a figure <<<"${ROW_BUSY[index]}"
+            place=0
+            for name in running waiting finished; do
+                out+=", \"requests_$name\": ${figure[place]/#-/null}"
+                place=$((place + 1))
+            done
+        fi
         out+=", \"restarts\": ${ROW_RESTARTS[index]:-0}, \"port\": ${ROW_PORT[index]:-null}}"
         separator=', '
+    done
+    REPLY="[$out]"
+}
+
+json_or_null() { # json_or_null TEXT -> REPLY
+    REPLY=null
+    [[ -z "$1" ]] || json "$1"
+}
+
+status_gpus() { # -> REPLY: a JSON array; a figure that a GPU does not tell is null
+    local gpu out='' separator='' part
+    local -a figure
+    for gpu in ${GPUS[@]+"${GPUS[@]}"}; do
+        IFS=',' read -r -a figure <<<"$gpu"
+        json "${figure[1]# }" && out+="$separator{\"index\": ${figure[0]}, \"name\": $REPLY"
+        for part in 'memory_used_mib 2' 'memory_total_mib 3' 'utilization_percent 4'; do
+            REPLY=${figure[${part#* }]# }
+            [[ "$REPLY" =~ ^[0-9]+$ ]] || REPLY=null
+            out+=", \"${part% *}\": $REPLY"
+        done
+        out+='}' separator=', '
     done
     REPLY="[$out]"
 }
@@ -66,5 +145,7 @@ status_json() {
     json "$REPLY"
     printf '{"kit": %s, "version": %s, "healthy": %s, ' "$name" "$REPLY" "$healthy"
     status_rows
-    printf '"services": %s}\n' "$REPLY"
+    printf '"services": %s, ' "$REPLY"
+    status_gpus
+    printf '"gpus": %s}\n' "$REPLY"
 }

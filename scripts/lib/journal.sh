@@ -1,0 +1,99 @@
+# shellcheck shell=bash
+# Which version of a kit serves: one small file in each version's .state/, and what follows from it.
+#
+# .state/upgrade   absent: this version is the current one
+#   PHASE=prepare  another version (TO) is being made ready; nothing that serves was touched
+#   PHASE=switch   the services are being handed over to TO: not decided yet, so this version is still the current one
+#   PHASE=done     TO is the current version: verbs called here go on there
+#
+# Rules: (1) the file changes by rename, and is on the disk before what it announces begins; (2) a switch that nobody works on
+# any more ends with this version: `start` does that; (3) a folder that is gone cannot be current.
+
+[[ -z "${JOURNAL_SH:-}" ]] || return 0
+JOURNAL_SH=yes
+# shellcheck source-path=SCRIPTDIR source-path=SCRIPTDIR/lib source=services.sh
+. "${BASH_SOURCE[0]%/*}/services.sh"
+
+PHASE='' PHASE_TO=''
+
+journal_read() { # -> PHASE, PHASE_TO
+    PHASE='' PHASE_TO=''
+    [[ -r "$STATE/upgrade" ]] || return 0
+    value_of "$STATE/upgrade" PHASE || true
+    PHASE=$REPLY
+    value_of "$STATE/upgrade" TO || true
+    PHASE_TO=$REPLY
+}
+
+journal_write() { # journal_write KIT PHASE TO: in the .state of KIT
+    now
+    printf 'PHASE=%s\nTO=%s\nSINCE=%s\n' "$2" "$3" "$REPLY" | write_file "$1/.state/upgrade" 644
+    sync
+}
+
+journal_clear() { # journal_clear KIT
+    rm -f -- "$1/.state/upgrade"
+    sync
+}
+
+version_at() { # version_at KIT -> REPLY
+    value_of "$1/deploy/kit.env" KIT_VERSION || REPLY='an unknown version'
+}
+
+journal_follow() { # journal_follow VERB WORD...: where another version is the current one, the verb goes on there
+    [[ -z "${OFFLINE_KIT_FOR:-}" ]] || return 0
+    journal_read
+    [[ "$PHASE" == done ]] || return 0
+    if [[ ! -x "$PHASE_TO/scripts/deploy.sh" || ! -r "$PHASE_TO/deploy/kit.env" ]]; then
+        warn "$PHASE_TO, which this version was replaced by, is gone: this version is the current one again"
+        [[ -n "$DRY_RUN" ]] || journal_clear "$KIT"
+        return 0
+    fi
+    version_at "$PHASE_TO"
+    say "note: $REPLY is the current version: $PHASE_TO/scripts/deploy.sh $1"
+    exec "$PHASE_TO/scripts/deploy.sh" "$@"
+}
+
+journal_settled() { # verbs other than start wait until an interrupted upgrade is settled
+    [[ -z "${OFFLINE_KIT_FOR:-}" ]] || return 0
+    journal_read
+    [[ "$PHASE" != switch ]] || die 1 "a switch to $PHASE_TO was interrupted" 'scripts/deploy.sh start goes back to this version'
+}
+
+others() { # containers of the project that another version's folder made, but the gateway: ID FOLDER a line
+    docker ps --filter "label=com.docker.compose.project=$PROJECT" \
+        --format '{{.ID}} {{.Label "com.docker.compose.service"}} {{.Label "com.docker.compose.project.working_dir"}}' |
+        while read -r id service folder; do
+            [[ "$service" == gateway || "$folder" == "$KIT" ]] || printf '%s %s\n' "$id" "$folder"
+        done
+}
+
+others_stop() { # they hold memory and names that this version's services need; the gateway says 503 meanwhile
+    local id folder ids=()
+    while read -r id folder; do ids+=("$id"); done < <(others)
+    ((${#ids[@]} == 0)) || docker stop "${ids[@]}" >/dev/null
+}
+
+others_none() { # no other version serves, or the end
+    local id folder
+    [[ -z "${OFFLINE_KIT_FOR:-}" ]] || return 0
+    while read -r id folder; do
+        [[ ! -f "$folder/deploy/kit.env" ]] || die 1 "another folder serves under the name ${KIT_FACT[KIT_NAME]}: $folder" \
+            "to replace it: $folder/scripts/deploy.sh upgrade $KIT; to end it: $folder/scripts/deploy.sh stop"
+    done < <(others)
+}
+
+lock_free() { # lock_free KIT: waits, two minutes at most, until no script is at work there
+    local until=$((SECONDS + 120)) owner
+    while ((SECONDS < until)); do
+        if type -P flock >/dev/null; then
+            [[ -e "$1/.state/lock" ]] || return 0
+            ! flock -n "$1/.state/lock" true || return 0
+        else
+            owner=$(cat "$1/.state/lock.d/pid" 2>/dev/null) || return 0
+            kill -0 "$owner" 2>/dev/null || return 0
+        fi
+        sleep 0.5
+    done
+    die 1 "a script is still at work in $1" 'wait until it is done, then start again'
+}
