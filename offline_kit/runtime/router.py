@@ -42,11 +42,15 @@ def model_of(body: bytes) -> Optional[str]:
             continue
         start = position
         position = _end_of_string(body, start)
+        if not position:
+            return None
         colon = _COLON.match(body, position)
         if depth == 1 and colon and _string(body[start : position - 1]) == "model":
             position = colon.end()
             if body[position : position + 1] == b'"':
                 end = _end_of_string(body, position + 1)
+                if not end:
+                    return None
                 # The last one counts, as in every JSON reader that engines use.
                 found, position = _string(body[position + 1 : end - 1]), end
             else:
@@ -54,12 +58,12 @@ def model_of(body: bytes) -> Optional[str]:
 
 
 def _end_of_string(body: bytes, start: int) -> int:
-    """The position after the quote that ends the string whose content begins at ``start``."""
+    """The position after the quote that ends the string whose content begins at ``start``; 0 where there is none."""
     position = start
     while True:
         quote = body.find(b'"', position)
         if quote < 0:
-            return len(body)
+            return 0
         before = quote
         while before > start and body[before - 1 : before] == b"\\":
             before -= 1
