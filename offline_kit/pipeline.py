@@ -144,7 +144,7 @@ def build(
             texts, executables = render(lock, version, project.config)
             entries = lay_out(lock, version, texts, executables)
             if shape.base:
-                entries = delta.thin_out(entries, delta.compare(lock, shape.base.lock, shape.base.version))
+                entries = delta.thin_out(entries, delta.compare(lock, shape.base))
             pack(entries, top, blobs.path, folder / final.name, split=shape.split, progress=progress)
             packed = folder / (json_name(final.name) if shape.split else final.name)
             report = verify(packed, jobs=jobs, progress=progress)

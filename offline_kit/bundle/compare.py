@@ -41,7 +41,7 @@ class Difference:
 
 def compare(a: Head, b: Head) -> Difference:
     """What changed from ``a`` to ``b``."""
-    needs = delta.compare(b.lock, a.lock, a.version).needs
+    needs = delta.compare(b.lock, a).needs
     new = {path: size for path, size, _ in delta.payload(b.lock) if path not in needs}
     changes = []
     for key in sorted(a.lock.images.keys() | b.lock.images.keys()):
@@ -52,6 +52,11 @@ def compare(a: Head, b: Head) -> Difference:
             changes.append(Change("image", key, _how(before, after), _image(before, after), size))
     for key in sorted(a.lock.models.keys() | b.lock.models.keys()):
         changes += _models(key, a.lock.models.get(key), b.lock.models.get(key), new)
+    for name in sorted(a.lock.files.keys() | b.lock.files.keys()):
+        old, now = a.lock.files.get(name), b.lock.files.get(name)
+        if old is None or now is None or old.sha256 != now.sha256:
+            path = paths.extra_file(name)
+            changes.append(Change("file", path, _how(old, now), now.source if now else "", new.get(path, 0)))
     if a.sums is not None and b.sums is not None:
         for path in sorted(a.sums.keys() | b.sums.keys()):
             if not paths.is_payload(path) and a.sums.get(path) != b.sums.get(path):

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from offline_kit.bundle import paths
 from offline_kit.bundle.contents import Base, Contents, Need, parse_contents
 from offline_kit.bundle.evidence import Evidence, Seen
+from offline_kit.bundle.inspect import Head
 from offline_kit.bundle.layout import Entry, in_order, small_entry
 from offline_kit.digest import Digest
 from offline_kit.errors import BundleDamaged
@@ -29,8 +30,9 @@ def payload(lock: Lock) -> Iterator[tuple[str, int, Digest]]:
         yield paths.extra_file(path), extra.size, extra.sha256
 
 
-def compare(lock: Lock, earlier: Lock, version: str | None) -> Base:
-    """What the kit of ``lock`` can take from that of ``earlier``, whose version is ``version`` (None: not known)."""
+def compare(lock: Lock, head: Head) -> Base:
+    """What the kit of ``lock`` can take from the earlier one of ``head``."""
+    earlier = head.lock
     there: dict[Digest, str] = {}
     for path, _, digest in payload(earlier):
         there.setdefault(digest, path)
@@ -40,7 +42,7 @@ def compare(lock: Lock, earlier: Lock, version: str | None) -> Base:
         for path, size, digest in payload(lock)
         if digest in there
     }
-    return Base(name=earlier.name, version=version, lock=Digest.of(earlier.text().encode()), needs=needs)
+    return Base(name=earlier.name, version=head.version, lock=head.digest, needs=needs)
 
 
 def thin_out(entries: Sequence[Entry], base: Base) -> tuple[Entry, ...]:

@@ -24,9 +24,11 @@ _LONGEST = 128 << 20
 
 @dataclass(frozen=True)
 class Head:
-    """What a bundle, a kit or a lock file says it is. ``sums``: path -> digest, None with ``contents`` for a lock file."""
+    """What a bundle, a kit or a lock file says it is. ``digest``: of the lock's bytes; ``sums``: path -> digest, None with
+    ``contents`` for a lock file."""
 
     lock: Lock
+    digest: Digest
     contents: Contents | None
     sums: dict[str, Digest] | None
 
@@ -48,7 +50,8 @@ def read_head(path: Path) -> Head:
     """The lock in the bundle, kit or lock file at ``path``, and what lies before it. Raises as ``inspect``, and SpecError."""
     try:
         if path.is_file() and path.name.endswith(".json") and not path.name.endswith(".parts.json"):
-            return Head(parse_lock(path.read_text(encoding="utf-8", errors="replace"), str(path)), None, None)
+            text = path.read_bytes()
+            return Head(parse_lock(text.decode(errors="replace"), str(path)), Digest.of(text), None, None)
     except OSError as error:
         raise DiskError(error.strerror or str(error), where=str(path)) from error
     texts = _head(path, paths.LOCK)
@@ -60,7 +63,7 @@ def read_head(path: Path) -> Head:
             sums[line[66:]] = Digest(line[:64])
         except ValueError as error:
             raise BundleDamaged("is not a list of sums", where=f"{path}: {paths.SUMS}") from error
-    return Head(lock, contents, sums)
+    return Head(lock, Digest.of(texts[paths.LOCK]), contents, sums)
 
 
 def _head(path: Path, last: str) -> dict[str, bytes]:

@@ -30,7 +30,7 @@ base_wanted() { # -> REPLY: the earlier kit that bundle.json names
 base_list() { # delta/needs with the digests of SHA256SUMS -> $WORK/needs: hex, size, path in the base, path here, by tabs
     awk -F '\t' '
         FILENAME == ARGV[1] { sum[substr($0, 67)] = substr($0, 1, 64); next }
-        function safe(path) { return path ~ /^(images\/blobs\/sha256|models)\// && path !~ /(^|\/)\.?\.?(\/|$)/ && path !~ /[\001-\037\177\\]/ }
+        function safe(path) { return path ~ /^(images\/blobs\/sha256|models|files)\// && path !~ /(^|\/)\.?\.?(\/|$)/ && path !~ /[\001-\037\177\\]/ }
         NF != 3 || $1 !~ /^[0-9]+$/ || !safe($2) || !safe($3) || !($3 in sum) { exit 1 }
         { print sum[$3] "\t" $0 }' "$KIT/SHA256SUMS" "$KIT/delta/needs" >"$WORK/needs" ||
         die "$EXIT_DAMAGED" 'the kit is damaged: delta/needs cannot be read' 'unpack the bundle again'

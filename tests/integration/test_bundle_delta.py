@@ -49,7 +49,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sample.models["vectors"] = sample.models.pop("embedding")
     sample.model("new", {"config.json": b"{}\n", "model.safetensors": safetensors(3000, seed=7)})
     full = sample.entries("v1.1.0")
-    base = delta.compare(sample.lock(), read_head(old).lock, "v1.0.0")
+    base = delta.compare(sample.lock(), read_head(old))
     for name, entries in ((NEW, full), (f"{NEW}.delta", delta.thin_out(full, base))):
         pack(entries, NEW, sample.path_of, folder / f"{name}.tar.gz", progress=Silent())
     return folder

@@ -105,8 +105,7 @@ def test_every_form(bundle: Path, sample: Sample, tmp_path: Path, kind: str) -> 
 
 
 def test_a_delta(bundle: Path, sample: Sample, tmp_path: Path) -> None:
-    head = read_head(bundle)
-    base = delta.compare(sample.lock(), head.lock, head.version)
+    base = delta.compare(sample.lock(), read_head(bundle))
     entries = delta.thin_out(sample.entries(), base)
     pack(entries, TOP, sample.path_of, tmp_path / "d.tar.gz", progress=Silent())
     _, report = extract(tmp_path / "d.tar.gz", tmp_path / "a", progress=Silent())
