@@ -5,7 +5,7 @@ Rules: every name, size, digest, port and example in it is that of this bundle; 
 
 from __future__ import annotations
 
-from offline_kit.host import assets
+from offline_kit.host import assets, watching
 from offline_kit.runtime.paths import PATHS, routes
 from offline_kit.runtime.records import Model, Settings, port_variable
 from offline_kit.spec.lock import Lock
@@ -34,6 +34,8 @@ def readme(lock: Lock, version: str, settings: Settings) -> str:
         "EXAMPLES": "\n\n".join(_example(settings, model) for model in settings.models),
         "PORTS": "\n".join(f"| `{port_variable(m.key)}` | {m.port} | published port of {m.name} |" for m in settings.models),
         "NEEDS": _needs(lock),
+        "SWITCHES": watching.settings(lock.images),
+        "MONITORING": watching.chapter(lock.images),
     }
     text = assets.template("README.md")
     for name, value in parts.items():

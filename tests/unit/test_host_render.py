@@ -167,3 +167,18 @@ def test_the_starter_is_what_is_shipped() -> None:
 )
 def test_sizes_for_people(count: int, text: str) -> None:
     assert size(count) == text
+
+
+def test_monitoring_is_told_of_and_carried_where_there_are_images_for_it() -> None:
+    manifest, files = shipped("knowflow")
+    texts, _ = render(lock_of(manifest), "v1", files)
+    assert {"config/monitoring/rules/alerts.yml", "config/monitoring/grafana/boards/gpu.json"} <= texts.keys()
+    text = texts["README.md"].decode()
+    for part in ("| EngineDown | SERVICE (MODEL) does not answer |", "the GPUs", "GRAFANA_ADMIN_PASSWORD", "`PROMETHEUS_PORT`"):
+        assert part in text, part
+    assert "{{" not in text and "GRAFANA_ADMIN_PASSWORD=\n" in texts[".env.example"].decode()
+    manifest, files = shipped("demo")
+    texts, _ = render(lock_of(manifest), "v1", files)
+    assert not [path for path in texts if path.startswith("config/monitoring")]
+    assert "carries no images for monitoring" in texts["README.md"].decode()
+    assert "PROMETHEUS" not in texts[".env.example"].decode() + texts["README.md"].decode()
