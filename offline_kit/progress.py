@@ -39,7 +39,7 @@ class Progress(Protocol):
 
     def task(self, title: str, total: int) -> Task: ...
 
-    def note(self, line: str) -> None: ...
+    def note(self, line: str, **facts: object) -> None: ...
 
 
 class _SilentTask:
@@ -59,7 +59,7 @@ class Silent:
     def task(self, title: str, total: int) -> Task:
         return _SilentTask()
 
-    def note(self, line: str) -> None:
+    def note(self, line: str, **facts: object) -> None:
         """Nothing is said."""
 
 
@@ -85,6 +85,6 @@ class Terminal:
     def task(self, title: str, total: int) -> Task:
         return _Bar(title, total) if sys.stderr.isatty() else _SilentTask()
 
-    def note(self, line: str) -> None:
+    def note(self, line: str, **facts: object) -> None:
         with tqdm.external_write_mode(file=sys.stderr):
             print(line, file=sys.stderr, flush=True)

@@ -41,8 +41,8 @@ def probe(line: Line, item: Download) -> int | None:
     """How large the server says that the file is, without reading it. Raises KitError."""
 
     def attempt() -> int | None:
-        with line.get(item.url, item.headers, item.auth) as response:
-            if response.status_code != 200:
+        with line.get(item.url, {**item.headers, "Range": "bytes=0-0"}, item.auth) as response:
+            if response.status_code not in (200, 206, 416):
                 raise item.refuse(response)
             return total(response)
 

@@ -14,6 +14,7 @@ from offline_kit.errors import AccessDenied, DigestMismatch, KitError, NetworkEr
 from offline_kit.intake.fetch import Blobs, fetch
 from offline_kit.intake.resolve import resolve
 from offline_kit.intake.store import Store
+from offline_kit.progress import Silent
 from offline_kit.spec.lock import Lock, LockedModel
 from offline_kit.spec.manifest import Manifest
 from tests import intake_parts as parts
@@ -171,6 +172,55 @@ def test_what_is_not_there(desk: Desk) -> None:
     desk.hub.faults.add(Fault("status", path="*.safetensors", status=404))
     with pytest.raises(NotFound, match="no such file any more"):
         desk.fetch(lock)
+
+
+def test_what_went_away_after_the_lock_was_made(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = desk.lock()
+    repository = desk.hub.repositories["o/m"]
+    files = repository.commits[repository.branches["main"]]
+    weights = files.pop("model.safetensors")
+    with pytest.raises(NotFound, match=f"no such file any more -> see {desk.hub.url}/o/m/tree/main"):
+        desk.fetch(lock)
+    files["model.safetensors"] = weights
+    commits = dict(repository.commits)
+    repository.commits.clear()
+    with pytest.raises(NotFound, match=f"no longer has the commit of the lock: .* -> see {desk.hub.url}/o/m/commits/main"):
+        desk.fetch(lock)
+    repository.commits.update(commits)
+    del desk.hub.repositories["o/m"]
+    with pytest.raises(
+        NotFound, match=f"no such repository any more.* -> check {desk.hub.url}/o/m; if it is private, set HF_TOKEN"
+    ):
+        desk.fetch(lock)
+    desk.hub.repositories["o/m"] = repository
+    repository.gated = True
+    with pytest.raises(AccessDenied, match=f"accept its terms at {desk.hub.url}/o/m"):
+        desk.fetch(lock)
+
+
+def test_a_renamed_repository(desk: Desk) -> None:
+    """The lock is fetched all the same, but a new one wants the new name."""
+    lock = desk.lock()
+    desk.hub.repositories["new/name"] = desk.hub.repositories.pop("o/m")
+    desk.hub.renamed["o/m"] = "new/name"
+    assert desk.fetch(lock).path(Digest.of(BIG)).read_bytes() == BIG
+    with pytest.raises(NotFound, match=f"o/m: is called new/name now -> write hf://new/name .*: see {desk.hub.url}/new/name"):
+        desk.lock()
+
+
+def test_a_revision_that_moves_while_it_is_fetched(desk: Desk, tmp_path: Path) -> None:
+    """Between two files, and within one: the lock names a commit, so nothing of the newer one comes in."""
+    lock = desk.lock()
+    desk.hub.faults.add(Fault("cut", path="*.safetensors", at=1_000_000))
+    newer = parts.write(tmp_path / "newer", {**FILES, "model.safetensors": parts.safetensors({"w": bytes(3 << 20)})})
+
+    class Mover(Silent):
+        def note(self, line: str, **facts: object) -> None:
+            desk.hub.add("o/m", newer)
+
+    manifest = desk.manifest()
+    blobs = fetch(lock, manifest, Path("/"), desk.store, options=parts.QUICK, progress=Mover())
+    assert blobs.path(Digest.of(BIG)).read_bytes() == BIG and blobs.retried == 1
 
 
 def test_metadata_is_asked_for_again(desk: Desk) -> None:

@@ -15,9 +15,13 @@ import http.server
 import threading
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from tests.testbed.faults import Access, Faults
 from tests.testbed.hub_http import Handler
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 LFS_FROM = 100_000
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".onnx")
@@ -60,14 +64,20 @@ class Repository:
 
 
 class Hub:
-    """The hub; a context manager that starts it and stops it. `tokens` are those that may read gated repositories."""
+    """The hub; a context manager that starts it and stops it. `tokens` are those that may read gated repositories.
+
+    `renamed`: old name -> new name; the old one answers with a redirect, as on the real hub.
+    """
+
+    handler: type[Handler] = Handler
 
     def __init__(self, *, port: int = 0, tokens: tuple[str, ...] = ("hf_testbed",)) -> None:
         self.faults = Faults()
         self.log: list[Access] = []
         self.tokens = tokens
         self.repositories: dict[str, Repository] = {}
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        self.renamed: dict[str, str] = {}
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", port), self.handler)
         self._server.daemon_threads = True
         self._server.hub = self  # type: ignore[attr-defined]  # how a handler finds it
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
@@ -106,7 +116,7 @@ class Hub:
             self._thread.join()
         self._server.server_close()
 
-    def __enter__(self) -> Hub:
+    def __enter__(self) -> Self:
         self.start()
         return self
 

@@ -44,6 +44,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if path == "/__log__":
             return self._json([dataclasses.asdict(access) for access in self.hub.log])
         parts = path.strip("/").split("/")
+        for old, new in self.hub.renamed.items():
+            if f"/{old}/" in self.path:
+                return self._answer(307, b"", {"Location": self.path.replace(f"/{old}/", f"/{new}/", 1)})
         if parts[:2] == ["api", "models"] and len(parts) >= 4:
             return self._api("/".join(parts[2:4]), parts[4:], urllib.parse.parse_qs(query))
         if len(parts) >= 5 and parts[2] == "resolve":

@@ -6,7 +6,8 @@ from offline_kit.intake.sources.base import ImageSource, ModelSource
 from offline_kit.intake.sources.daemon import DaemonSource
 from offline_kit.intake.sources.hub import HubSource
 from offline_kit.intake.sources.local import FolderSource
+from offline_kit.intake.sources.modelscope import ModelScopeSource
 from offline_kit.intake.sources.registry import RegistrySource
 
 IMAGES: dict[str, ImageSource] = {"docker": RegistrySource(), "docker-daemon": DaemonSource()}
-MODELS: dict[str, ModelSource] = {"hf": HubSource(), "dir": FolderSource()}
+MODELS: dict[str, ModelSource] = {"hf": HubSource(), "modelscope": ModelScopeSource(), "dir": FolderSource()}

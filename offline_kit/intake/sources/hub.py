@@ -12,7 +12,6 @@ import dataclasses
 import functools
 import os
 import threading
-import urllib.parse
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -30,15 +29,15 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import logging as hub_logging
 
 from offline_kit.digest import Digest
-from offline_kit.errors import AccessDenied, DigestMismatch, KitError, NetworkError, NotFound, SpecError
-from offline_kit.intake import crew, headers, safetensors, weights
+from offline_kit.errors import AccessDenied, KitError, NetworkError, NotFound, SpecError
+from offline_kit.intake import crew
 from offline_kit.intake.line import Again
-from offline_kit.intake.sources.base import Context, Piece, on_loopback
+from offline_kit.intake.sources import web
+from offline_kit.intake.sources.base import Context, Piece
 from offline_kit.intake.sources.credentials import Fixed
-from offline_kit.intake.transfer import Advance, Download, download
+from offline_kit.intake.transfer import Download, download
 from offline_kit.spec.lock import LockedFile, LockedModel
 from offline_kit.spec.manifest import ModelSpec
-from offline_kit.spec.names import safe_path
 
 T = TypeVar("T")
 _quiet: Callable[[], None] = hub_logging.set_verbosity_error
@@ -56,41 +55,27 @@ class HubSource:
         endpoint, name = _endpoint(entry), f"{entry.location}@{entry.revision}"
         api = HfApi(endpoint=endpoint, library_name="offline-kit", token=get_token() or False)
         ask = functools.partial(_ask, context, endpoint, entry)
-        commit = ask(lambda: api.model_info(entry.location, revision=entry.revision, timeout=_PATIENCE).sha)
+        info = ask(lambda: api.model_info(entry.location, revision=entry.revision, timeout=_PATIENCE))
+        commit = info.sha
         if not commit:
             raise NotFound("the hub names no commit", where=name)
         # This call, unlike the one before, tries again by itself.
         tree = ask(lambda: list(api.list_repo_tree(entry.location, recursive=True, revision=commit)), retries=0)
         listed = {item.path: item for item in tree if isinstance(item, RepoFile)}
-        for path in listed:
-            try:
-                safe_path(path)
-            except ValueError as error:
-                raise SpecError(str(error), where=name, remedy="leave the file out with 'exclude'") from error
-        paths = weights.choose(listed, entry, name)
-        work = [functools.partial(self._lock, entry, endpoint, commit, listed[path], context) for path in paths]
+        if info.id and info.id != entry.location:
+            remedy = f"write hf://{info.id} in the manifest: see {endpoint}/{info.id}"
+            raise NotFound(f"is called {info.id} now", where=entry.location, remedy=remedy)
+        work = [
+            functools.partial(self._lock, entry, endpoint, commit, listed[path], context)
+            for path in web.choose(listed, entry, name)
+        ]
         files = tuple(crew.run(work, context.jobs, context.line.stop))
-        for file in files:
-            if file.path in entry.sha256 and file.sha256 != entry.sha256[file.path]:
-                what = f"has sha256 {file.sha256.hex}, the manifest demands {entry.sha256[file.path].hex}"
-                raise DigestMismatch(what, where=f"{name}: {file.path}", remedy="correct 'sha256', or do not use this file")
-        store = context.store
-        safetensors.check_model(
-            files, lambda file: store.path(file.sha256) if store.has(file.sha256, file.size) else None, name
-        )
-        web = headers.from_web(lambda file: _download(entry, endpoint, commit, file.path), store, context.line)
-        facts = headers.facts(files, web, store, context.line, context.jobs)
-        return LockedModel(wanted=wanted, source=entry.source, endpoint=endpoint, commit=commit, files=files, facts=facts)
+        return web.lock(entry, wanted, endpoint, commit, files, functools.partial(_item, entry, endpoint, commit), context)
 
     def pieces(self, key: str, locked: LockedModel, entry: ModelSpec, context: Context) -> list[Piece]:
         """The files that the store lacks."""
-        found = []
-        for file in locked.files:
-            if not context.store.has(file.sha256, file.size):
-                item = _download(entry, locked.endpoint or _endpoint(entry), locked.commit or "", file.path)
-                item = dataclasses.replace(item, title=f"{key}: {file.path}", digest=file.sha256, size=file.size)
-                found.append(Piece(str(file.sha256), item.title, file.size, functools.partial(_bring, item, context)))
-        return found
+        item = functools.partial(_item, entry, locked.endpoint or _endpoint(entry), locked.commit or "")
+        return web.pieces(key, locked, item, context)
 
     def place(self, file: LockedFile, entry: ModelSpec, context: Context) -> Path:
         return context.store.path(file.sha256)
@@ -111,13 +96,11 @@ class HubSource:
 
 def _endpoint(entry: ModelSpec) -> str:
     """The hub's URL. Raises SpecError on plain HTTP beyond the loopback."""
-    url = (entry.endpoint or os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme != "https" and not (parts.scheme == "http" and on_loopback(parts.netloc)):
-        raise SpecError(
-            f"the hub's URL {url!r} is not https://", where=entry.source, remedy="correct 'endpoint' or HF_ENDPOINT"
-        )
-    return url
+    return web.endpoint(entry.endpoint or os.environ.get("HF_ENDPOINT") or constants.ENDPOINT, entry, "HF_ENDPOINT")
+
+
+def _item(entry: ModelSpec, endpoint: str, commit: str, file: LockedFile) -> Download:
+    return _download(entry, endpoint, commit, file.path)
 
 
 def _download(entry: ModelSpec, endpoint: str, commit: str, path: str) -> Download:
@@ -130,16 +113,20 @@ def _download(entry: ModelSpec, endpoint: str, commit: str, path: str) -> Downlo
     )
 
 
-def _bring(item: Download, context: Context, advance: Advance) -> None:
-    download(context.line, context.store, item, advance)
-
-
 def _explain(repository: str, endpoint: str, status: int, headers: Mapping[str, str]) -> KitError | None:
-    """The error for a refused file."""
+    """The error for a refused file: the hub says in a header what is missing."""
+    page, code = f"{endpoint}/{repository}", headers.get("X-Error-Code")
+    if code == "RepoNotFound":
+        what = "the hub has no such repository any more, or does not show it to us"
+        return NotFound(what, where=repository, remedy=f"check {page}; if it is private, set HF_TOKEN")
+    if code == "RevisionNotFound":
+        what = "the hub no longer has the commit of the lock: the repository's history was rewritten"
+        return NotFound(what, where=repository, remedy=f"see {page}/commits/main, then run 'offline-kit lock'")
     if status in (401, 403):
         return _gated(repository, endpoint)
     if status == 404:
-        return NotFound("the hub has no such file any more", where=repository, remedy="run 'offline-kit lock' again")
+        remedy = f"see {page}/tree/main, then run 'offline-kit lock' again"
+        return NotFound("the hub has no such file any more", where=repository, remedy=remedy)
     return None
 
 

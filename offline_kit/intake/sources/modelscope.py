@@ -1,0 +1,146 @@
+"""``modelscope://``: models of ModelScope, for those who cannot reach the hub.
+
+Rules: its public HTTP API is spoken directly (its own package would bring the whole of its framework): ``GET
+/api/v1/models/OWNER/NAME/repo/files`` lists every file with size and sha256, ``.../repo?Revision=&FilePath=`` gives one, by a
+redirect to its store where it is large; the sha256 of every file is demanded, so a branch that moves is noticed even where the
+answer does not name the commit; answers of 200 that say ``"Success": false``, or list nothing, are errors.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import re
+import urllib.parse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from offline_kit.digest import Digest
+from offline_kit.errors import AccessDenied, KitError, NetworkError, NotFound, SpecError
+from offline_kit.intake.item import Download
+from offline_kit.intake.sources import web
+from offline_kit.intake.sources.base import Context, Piece
+from offline_kit.intake.sources.credentials import Fixed
+from offline_kit.spec.lock import LockedFile, LockedModel
+from offline_kit.spec.manifest import ModelSpec
+
+_DEFAULT = "https://www.modelscope.cn"
+_TOKEN = "MODELSCOPE_API_TOKEN"
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+class ModelScopeSource:
+    """Models of ModelScope."""
+
+    def resolve(self, key: str, entry: ModelSpec, wanted: Digest, context: Context) -> LockedModel:
+        """Raises KitError."""
+        if not _NAME.fullmatch(entry.location):
+            raise SpecError(
+                f"not the name of a model: {entry.location!r}", where=entry.source, remedy="modelscope://OWNER/NAME"
+            )
+        place, revision, name = _endpoint(entry), _revision(entry), f"{entry.location}@{_revision(entry)}"
+        answer = _ask(entry, place, revision, context)
+        listed = _listed(answer, name, f"{place}/models/{entry.location}")
+        commit = _commit(answer, listed.values())
+        files = tuple(_locked(listed[path], name) for path in web.choose(listed, entry, name))
+        return web.lock(entry, wanted, place, commit, files, functools.partial(_item, entry, place, commit), context)
+
+    def pieces(self, key: str, locked: LockedModel, entry: ModelSpec, context: Context) -> list[Piece]:
+        """The files that the store lacks."""
+        item = functools.partial(_item, entry, locked.endpoint or _endpoint(entry), locked.commit)
+        return web.pieces(key, locked, item, context)
+
+    def place(self, file: LockedFile, entry: ModelSpec, context: Context) -> Path:
+        return context.store.path(file.sha256)
+
+
+def _endpoint(entry: ModelSpec) -> str:
+    domain = os.environ.get("MODELSCOPE_DOMAIN")
+    chosen = entry.endpoint or (f"https://{domain}" if domain else _DEFAULT)
+    return web.endpoint(chosen, entry, "MODELSCOPE_DOMAIN")
+
+
+def _revision(entry: ModelSpec) -> str:
+    """What the manifest says; where it says nothing, the branch that every model here has."""
+    return entry.revision if "revision" in entry.model_fields_set else "master"
+
+
+def _login() -> tuple[Mapping[str, str], Fixed | None]:
+    """The token, in the header and in the cookie that older answers of the API still want; neither follows a redirect."""
+    token = os.environ.get(_TOKEN)
+    return ({"Cookie": f"m_session_id={token}"}, Fixed(f"Bearer {token}")) if token else ({}, None)
+
+
+def _item(entry: ModelSpec, place: str, commit: str | None, file: LockedFile) -> Download:
+    query = urllib.parse.urlencode({"Revision": commit or _revision(entry), "FilePath": file.path})
+    headers, auth = _login()
+    return Download(
+        url=f"{place}/api/v1/models/{entry.location}/repo?{query}",
+        title=f"{entry.location}: {file.path}",
+        headers=headers,
+        auth=auth,
+        explain=functools.partial(_explain, entry.location, f"{place}/models/{entry.location}"),
+    )
+
+
+def _ask(entry: ModelSpec, place: str, revision: str, context: Context) -> Mapping[str, Any]:
+    """The ``Data`` of the list of files. Raises KitError."""
+    page, headers, auth = f"{place}/models/{entry.location}", *_login()
+    query = urllib.parse.urlencode({"Revision": revision, "Recursive": "true"})
+    url = f"{place}/api/v1/models/{entry.location}/repo/files?{query}"
+    reply = context.line.read(url, headers=headers, auth=auth, limit=64 << 20)
+    if reply.status in (401, 403, 404):
+        raise _refused(reply.status, entry.location, page)
+    try:
+        answer = json.loads(reply.body)
+        data: Any = answer.get("Data") if answer.get("Success", True) and reply.status == 200 else None
+        said = str(answer.get("Message") or "")
+    except (ValueError, AttributeError) as error:
+        raise NetworkError(f"does not answer in the way of ModelScope (HTTP {reply.status})", where=url) from error
+    if not isinstance(data, dict) or not data.get("Files"):
+        what = f"has no revision '{revision}'" if isinstance(data, dict) else f"refuses: {said or f'HTTP {reply.status}'}"
+        raise NotFound(what, where=entry.location, remedy=f"see {page}/files for the branches and tags there are")
+    return data
+
+
+def _listed(data: Mapping[str, Any], name: str, page: str) -> dict[str, Mapping[str, Any]]:
+    try:
+        return {str(item["Path"]): item for item in data["Files"] if item["Type"] == "blob"}
+    except (TypeError, KeyError) as error:
+        raise NetworkError("its list of files cannot be read", where=name, remedy=f"see {page}/files") from error
+
+
+def _locked(item: Mapping[str, Any], name: str) -> LockedFile:
+    try:
+        return LockedFile(path=item["Path"], size=item["Size"], sha256=Digest(item["Sha256"]))
+    except (ValueError, TypeError, KeyError) as error:
+        what = f"does not tell size and sha256 of {item.get('Path')}"
+        raise NotFound(what, where=name, remedy="take the model from hf:// or dir://, or 'exclude' this file") from error
+
+
+def _commit(data: Mapping[str, Any], files: Any) -> str | None:
+    """The commit behind the revision, as far as the answer tells it: whole, or as the start of a file's own."""
+    latest = data.get("LatestCommitter") or {}
+    known = [str(latest.get("Id") or ""), *(str(item.get("Revision") or "") for item in files)]
+    start = str(latest.get("ShortId") or known[0])
+    return next((text for text in known if start and text.startswith(start) and _COMMIT.fullmatch(text)), None)
+
+
+def _explain(model: str, page: str, status: int, headers: Mapping[str, str]) -> KitError | None:
+    """The error for a refused file."""
+    if status == 404:
+        return NotFound(
+            "ModelScope has no such file any more", where=model, remedy=f"see {page}/files, then 'offline-kit lock'"
+        )
+    return _refused(status, model, page) if status in (401, 403) else None
+
+
+def _refused(status: int, model: str, page: str) -> KitError:
+    if status == 404:
+        what = "ModelScope has no such model, or does not show it to us"
+        return NotFound(what, where=model, remedy=f"check the name at {page}; if it is private, set {_TOKEN}")
+    remedy = f"ask for it at {page}, then set {_TOKEN} to a token of that account"
+    return AccessDenied(f"ModelScope refuses (HTTP {status})", where=model, remedy=remedy)
