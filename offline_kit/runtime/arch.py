@@ -57,7 +57,9 @@ class Architecture:
 
 def subset(config: Mapping[str, Any]) -> Dict[str, Any]:
     """The part of a config.json that ``read`` looks at."""
-    kept: Dict[str, Any] = {key: config[key] for key in sorted(config) if key in families.KEYS and config[key] is not None}
+    # "sliding_window": null says that there is none, where a family's class would assume one.
+    known = [key for key in sorted(config) if key in families.KEYS and (config[key] is not None or key == "sliding_window")]
+    kept: Dict[str, Any] = {key: config[key] for key in known}
     for key in _TEXT:
         if isinstance(config.get(key), dict):
             kept[key] = subset(config[key])
@@ -66,8 +68,8 @@ def subset(config: Mapping[str, Any]) -> Dict[str, Any]:
             kept[key] = {"model_type": str(config[key].get("model_type", ""))}
     quantization = config.get("quantization_config") or config.get("compression_config")
     if isinstance(quantization, dict):
-        known = ("quant_method", "bits", "fmt", "format", "kv_cache_scheme")
-        kept["quantization_config"] = {key: quantization[key] for key in known if quantization.get(key) is not None}
+        said = ("quant_method", "bits", "fmt", "format", "kv_cache_scheme")
+        kept["quantization_config"] = {key: quantization[key] for key in said if quantization.get(key) is not None}
     return kept
 
 
@@ -135,7 +137,7 @@ def _layers(text: Mapping[str, Any], count: int, kv_heads: int, head_size: int) 
             latent += (Cache(MLA, 1, index + index // 128 * 4, fixed_bytes=1),)
         return (latent,) * count
     full = Cache(FULL, kv_heads, 2 * head_size)
-    window, chunk = int(text.get("sliding_window") or 0), int(text.get("attention_chunk_size") or 0)
+    window, chunk = families.window(text), int(text.get("attention_chunk_size") or 0)
     state = Cache(STATE, state=state_of(text))
     kinds: Dict[str, Tuple[Cache, ...]] = {
         FULL: (full,),

@@ -108,6 +108,11 @@ def is_tied(config: Mapping[str, Any], text: Mapping[str, Any]) -> bool:
     return text.get("model_type") in _TIED or config.get("model_type") in _TIED
 
 
+def window(text: Mapping[str, Any]) -> int:
+    """The sliding window in tokens, 0 for none: where config.json is silent, what the family's class assumes."""
+    return int(text.get("sliding_window", 4096 if text.get("model_type") == "mistral" else 0) or 0)
+
+
 def layer_kinds(text: Mapping[str, Any], count: int) -> List[str]:
     """Per layer: full, sliding, chunked, state, both (attention and state side by side) or none."""
     kind = str(text.get("model_type", ""))
@@ -121,7 +126,7 @@ def layer_kinds(text: Mapping[str, Any], count: int) -> List[str]:
         kinds = _every(int(text.get("full_attention_interval") or 4), "state", count)
     elif kind in _PATTERNS or isinstance(text.get("sliding_window_pattern"), int):
         kinds = _every(int(text.get("sliding_window_pattern") or _PATTERNS[kind]), "sliding", count)
-    elif text.get("sliding_window") and text.get("use_sliding_window", not kind.startswith("qwen")):
+    elif window(text) and text.get("use_sliding_window", not kind.startswith("qwen")):
         kinds = ["sliding"] * count
     else:
         kinds = ["full"] * count

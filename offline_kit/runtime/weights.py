@@ -26,7 +26,7 @@ from .kvcache import stage_layers
 from .tensors import FLOATS, WHOLE_FILE, Row, elements, numbers
 
 DTYPE_BYTES = {"float64": 8, "float32": 4, "float": 4, "float16": 2, "half": 2, "bfloat16": 2}
-_UNUSED = re.compile(r"rotary_emb\.inv_freq|position_ids|masked_bias|attn\.bias$|attention\.bias$|num_batches_tracked")
+_UNUSED = re.compile(r"rotary_emb\.inv_freq|position_ids|masked_bias|(?:^|\.)(?:attn|attention)\.bias$|num_batches_tracked")
 _EMBEDDING = re.compile(r"(?:embed_tokens|word_embeddings|tok_embeddings|wte|embed_in|embeddings?)\.weight$")
 _HEAD = re.compile(r"(?:^|\.)(?:lm_head|embed_out|output)\.weight$|^cls\.predictions|^lm_head\.")
 _REPLICATED = re.compile(
@@ -76,12 +76,13 @@ def weights(
         decoder = "layers" in row and not _SIDE.search(row["name"])
         places = numbers(row["layers"]) if decoder else ()
         for stage, own in enumerate(stages):
+            last = stage == pp - 1
             if places:
-                inside = sum(1 for place in places if place in own or (stage == pp - 1 and place >= len(arch.layers)))
+                inside = sum(1 for place in places if place in own or (last and speculative and place >= len(arch.layers)))
                 ranks[stage] += size * row["count"] * inside / len(places)
             elif pp == 1 or stage == (pp - 1 if _HEAD.search(row["name"]) else 0) or row["dtype"] == WHOLE_FILE:
                 ranks[stage] += size * row["count"]
-            elif arch.tied and _EMBEDDING.search(row["name"]) and stage == pp - 1:
+            elif arch.tied and last and _EMBEDDING.search(row["name"]) and row["shape"][:1] == [arch.vocab]:
                 ranks[stage] += size * row["count"]  # the last stage needs the tied matrix too
     return Weights(tuple(-int(-rank // 1) for rank in ranks), sum(row["size"] * row["count"] for row in table), exact)
 
@@ -101,8 +102,11 @@ def _sized(row: Row, arch: Architecture, dtype_bytes: int, online_fp8: bool) -> 
     if row["dtype"] == WHOLE_FILE:
         # A pickle holds what config.json says; where it says nothing, the whole file is the bound.
         return float(row["size"]) * dtype_bytes / DTYPE_BYTES.get(arch.dtype, dtype_bytes)
-    kept = (arch.quantization and row["dtype"] in ("F32", "F64")) or row["name"].endswith("A_log")
-    if row["dtype"] in FLOATS and not kept:
+    if row["name"].endswith("A_log"):
+        # Mamba's state matrix is float32 whatever the rest is (layers/mamba/mamba_mixer.py).
+        return float(elements(row) * 4)
+    scales = arch.quantization and row["dtype"] in ("F32", "F64")
+    if row["dtype"] in FLOATS and not scales:
         matrix = len(row["shape"]) >= 2 and not (_EMBEDDING.search(row["name"]) or _HEAD.search(row["name"]))
         linear = matrix and not _REPLICATED.search(row["name"])
         return float(elements(row) * (1 if online_fp8 and linear else dtype_bytes))

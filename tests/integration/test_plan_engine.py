@@ -1,0 +1,104 @@
+"""The plan's arithmetic against vLLM: its own classes on every fixture, and real engines on the CPU."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from offline_kit.runtime import config, demand, kit, kvcache
+from offline_kit.runtime.demand import Facts
+from tests.integration import plan_in_engine
+from tests.testbed import images
+from tests.testbed.cache import REPOSITORY
+from tests.testbed.dockerd import Dockerd
+from tests.testbed.fixtures import Testbed
+from tests.testbed.registry import Registry
+
+FIXTURES = REPOSITORY / "tests/data/architectures"
+SCRIPT = REPOSITORY / "tests/integration/plan_in_engine.py"
+STRICT = (
+    "--network", "none", "--read-only", "--tmpfs", "/tmp:exec", "--entrypoint", "python3",
+    "--env", "HOME=/tmp", "--env", "VLLM_CACHE_ROOT=/tmp/vllm", "--env", "VLLM_ENABLE_V1_MULTIPROCESSING=0",
+)  # fmt: skip
+ENGINES: dict[str, dict[str, Any]] = {
+    "tiny-chat": {"max_model_len": 256, "dtype": "bfloat16", "kv_cache_memory_bytes": 32 << 20, "max_num_seqs": 4},
+    "tiny-embed": {"max_model_len": 128, "dtype": "float32", "runner": "pooling", "convert": "embed", "max_num_seqs": 4},
+    "tiny-rerank": {"max_model_len": 128, "dtype": "float32", "runner": "pooling", "convert": "classify", "max_num_seqs": 4},
+}
+
+
+class Inside:
+    """Runs the script in the engine image."""
+
+    def __init__(self, dockerd: Dockerd, image: str, models: Path) -> None:
+        self._dockerd, self._image, self._models = dockerd, image, models
+
+    def __call__(self, *words: str) -> dict[str, Any]:
+        mounts = (
+            "--volume",
+            f"{SCRIPT}:/script.py:ro",
+            "--volume",
+            f"{FIXTURES}:/fixtures:ro",
+            "--volume",
+            f"{self._models}:/models:ro",
+        )
+        said = self._dockerd.docker("run", "--rm", "--memory", "3g", *STRICT, *mounts, self._image, "/script.py", *words)
+        answer: dict[str, Any] = json.loads(said.splitlines()[-1])
+        return answer
+
+
+@pytest.fixture(scope="module")
+def inside(dockerd: Dockerd, registry: Registry, testbed: Testbed) -> Iterator[Inside]:
+    image = f"{registry.host}/{images.ENGINE}"
+    dockerd.docker("pull", "--quiet", image)
+    yield Inside(dockerd, image, testbed.models)
+    dockerd.docker("rmi", "--force", image)
+
+
+def test_every_fixture_has_the_cache_that_vllm_computes(inside: Inside) -> None:
+    theirs = inside("specs", "/fixtures")
+    assert len(theirs) >= 25
+    for path in sorted(FIXTURES.glob("*.json")):
+        arch = Facts.of(json.loads(path.read_text())).arch
+        for setting, their in theirs[path.stem].items():
+            tp, kv = setting.split("/")
+            options = kvcache.Options(
+                tp=int(tp), kv_bytes=1 if kv == "fp8" else 2, in_flight=plan_in_engine.BATCHED * plan_in_engine.CONCURRENT
+            )
+            pool = kvcache.pool(arch, options)
+            ours: dict[str, Any] = {"groups": len(pool.groups), "per_token": kvcache.per_token(arch, options)}
+            if pool.groups:
+                blocks = pool.blocks([plan_in_engine.MEMORY])
+                lengths = plan_in_engine.LENGTHS
+                ours["blocks"] = blocks
+                ours["needed"] = {str(length): pool.needed(length) - pool.block_bytes[0] for length in lengths}
+                ours["at_once"] = {str(length): blocks / pool.blocks_for(length) for length in lengths}
+            told = {name: their[name] for name in ours}
+            assert ours == told, f"{path.stem}, TP {tp}, KV cache {kv}"
+
+
+@pytest.mark.parametrize("name", list(ENGINES))
+def test_a_real_engine_has_as_many_blocks_as_planned(inside: Inside, testbed: Testbed, name: str) -> None:
+    told = inside("blocks", f"/models/{name}", json.dumps(ENGINES[name]))
+    wish = dict(ENGINES[name])
+    arguments = {key: wish[key] for key in ("kv_cache_memory_bytes", "max_num_seqs") if key in wish}
+    entry = {
+        "name": name, "path": name, "type": "chat" if name == "tiny-chat" else "embedding", "port": 8001,
+        "gpu_memory_utilization": 0.3, "max_model_len": wish["max_model_len"], "tensor_parallel_size": 1,
+        "dtype": wish["dtype"], "engine_args": arguments,
+    }  # fmt: skip
+    settings = config.load(json.dumps({"models": {"m": entry}}), "", device="cpu")
+    facts = Facts.of(kit.look(testbed.models / name))
+    need = demand.demand(settings.models[0], settings, facts, 8 << 30)
+    if name == "tiny-chat":
+        planned = need.pool.blocks([need.kv_fixed or 0])
+        assert told["block"] == need.pool.options.block
+        assert abs(planned - told["blocks"]) <= 0.01 * told["blocks"], (planned, told)
+        assert told["tokens"] == planned * told["block"]
+    else:
+        assert need.pool.groups == () and need.kv_fixed is None
+        assert told["blocks"] in (None, 0, 1), "an encoder keeps the one block that is never given out, or none"
