@@ -200,6 +200,8 @@ class Plan:
                 self.findings.append(f"{shown(path)}: is extra: {SUMS} does not name it")
             elif wanted is not None and path in digests and digests[path] != wanted:
                 self.findings.append(f"{path}: is changed: {digests[path]} instead of {wanted}")
+        needed = {path[:at] for path in self.files for at in range(len(path)) if path[at] == "/"}
+        self.findings.extend(f"{shown(path)}: is an empty folder" for path in self._folders - needed - {""})
         missing = sorted(self.sums.keys() - self.files.keys() - set(elsewhere))
         self.findings.extend(f"{path}: is missing" for path in missing)
 

@@ -144,6 +144,7 @@ NAMES = {
     f"{TOP}/.env": "belongs to the host",
     f"{TOP}/evil": "is extra",
     "other/evil": "lies outside",
+    f"{TOP}/evil/": "is an empty folder",
     TOP: "lies outside",
     f"{TOP}/{'x' * 256}": "leaves the folder",
 }
@@ -152,7 +153,8 @@ NAMES = {
 @pytest.mark.parametrize("name", NAMES)
 def test_hostile_names(sample: Sample, tmp_path: Path, name: str) -> None:
     bundle = forge(tmp_path / "kit.tar.gz", files_of(sample))
-    evil = raw_member(member.render(member.Header(name, 3, 0o644, TIME)), b"abc")
+    content, mode = (b"", 0o755) if name.endswith("/") else (b"abc", 0o644)
+    evil = raw_member(member.render(member.Header(name, len(content), mode, TIME)), content)
     bundle.write_bytes(bundle.read_bytes()[: -len(member.END)] + evil + member.END)
     refused(bundle, tmp_path / "out", NAMES[name])
     bundle.write_bytes(gzip.compress(gzip.decompress(bundle.read_bytes()), 1))
