@@ -6,6 +6,8 @@ layout once; a name that would mean two images is refused.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from offline_kit.bundle import paths
@@ -77,8 +79,16 @@ def _expect(key: str, image: LockedImage) -> str:
     lines += [f"MANIFEST={image.manifest.digest}"]
     lines += [f"INDEX={image.index}"] if image.index else []
     lines += [f"SIZE={image_bytes(image)}"]
+    lines += [f"CUDA={cuda}" for cuda in _cuda(image.environment)]
     lines += [f"DIFF_ID={layer.diff_id}" for layer in image.layers]
     return "".join(f"{line}\n" for line in lines)
+
+
+def _cuda(environment: Mapping[str, str]) -> list[str]:
+    """The CUDA version that the image was made with, as far as its variables say it."""
+    said = environment.get("CUDA_VERSION") or environment.get("NVIDIA_REQUIRE_CUDA", "").removeprefix("cuda>=")
+    found = re.match(r"[0-9]{1,3}\.[0-9]{1,3}(\.[0-9]{1,3})?(?![0-9])", said)
+    return [found.group()] if found else []
 
 
 def _blob(hex_digits: str) -> str:
