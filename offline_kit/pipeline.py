@@ -23,12 +23,15 @@ from offline_kit.host.fit import check_target
 from offline_kit.host.render import render
 from offline_kit.host.services import check_services
 from offline_kit.intake.fetch import fetch
+from offline_kit.intake.line import Options
 from offline_kit.intake.resolve import resolve, resolve_models
 from offline_kit.intake.store import Store
 from offline_kit.progress import Progress
 from offline_kit.spec.lock import Lock, ModelFacts, parse_lock, stale, wanted
 from offline_kit.spec.manifest import Manifest, parse_manifest
 from offline_kit.spec.names import VERSION
+
+_TRANSFERS = Options()
 
 
 @dataclass(frozen=True)
@@ -74,15 +77,21 @@ def open_project(manifest_path: Path) -> Project:
     return Project(manifest, folder, config, lock_path, lock)
 
 
-def lock_project(project: Project, store: Store, *, keep: Lock | None, jobs: int, progress: Progress) -> Lock:
+def lock_project(
+    project: Project, store: Store, *, keep: Lock | None, jobs: int, options: Options = _TRANSFERS, progress: Progress
+) -> Lock:
     """Resolves the manifest and writes the lock beside it. Entries of ``keep`` that still apply are not resolved again."""
-    lock = resolve(project.manifest, project.folder, project.config, store, keep=keep, jobs=jobs, progress=progress)
+    lock = resolve(
+        project.manifest, project.folder, project.config, store, keep=keep, jobs=jobs, options=options, progress=progress
+    )
     if lock != project.lock:
         _replace(project.lock_path, lock.text())
     return lock
 
 
-def current_lock(project: Project, store: Store, *, locked: bool, jobs: int, progress: Progress) -> Lock:
+def current_lock(
+    project: Project, store: Store, *, locked: bool, jobs: int, options: Options = _TRANSFERS, progress: Progress
+) -> Lock:
     """The lock as it is when it is up to date, else a new one; under ``locked`` that is an error (LockStale)."""
     held = project.lock
     changed = stale(held, project.manifest, project.config) if held else []
@@ -91,7 +100,7 @@ def current_lock(project: Project, store: Store, *, locked: bool, jobs: int, pro
     if locked:
         what = f"the lock is stale ({', '.join(changed)} changed)" if held else "there is no lock"
         raise LockStale(what, where=str(project.lock_path), remedy="run 'offline-kit lock' and commit the result")
-    return lock_project(project, store, keep=held, jobs=jobs, progress=progress)
+    return lock_project(project, store, keep=held, jobs=jobs, options=options, progress=progress)
 
 
 def plan_facts(
@@ -126,6 +135,7 @@ def build(
     shape: Shape = Shape(),
     locked: bool,
     jobs: int,
+    options: Options = _TRANSFERS,
     progress: Progress,
 ) -> Built:
     """Makes ``output/NAME-VERSION.tar.gz``, or what ``shape`` says. Raises every error of ``offline_kit.errors`` that a
@@ -133,14 +143,14 @@ def build(
     if not VERSION.fullmatch(version):
         raise SpecError(f"not a version: {version!r}", remedy="letters, digits, '.', '_' and '-', 63 at most")
     project = open_project(manifest_path)
-    lock = current_lock(project, store, locked=locked, jobs=jobs, progress=progress)
+    lock = current_lock(project, store, locked=locked, jobs=jobs, options=options, progress=progress)
     check_target(project.manifest, lock, project.config)
     top = f"{lock.name}-{version}"
     final = output / f"{top}{'.delta' if shape.base else ''}{shape.suffix}"
     _make_folder(output)
     with stage(final) as folder:
         for last_try in (False, True):
-            blobs = fetch(lock, project.manifest, project.folder, store, jobs=jobs, progress=progress)
+            blobs = fetch(lock, project.manifest, project.folder, store, jobs=jobs, options=options, progress=progress)
             texts, executables = render(lock, version, project.config)
             entries = lay_out(lock, version, texts, executables)
             if shape.base:
@@ -166,6 +176,7 @@ def build(
 def _evict_damaged(lock: Lock, store: Store) -> list[Digest]:
     """Removes the lock's blobs whose bytes are no longer those of their name from the store; returns them."""
     names = list(lock.image_blobs()) + [file.sha256 for model in lock.models.values() for file in model.files]
+    names += [extra.sha256 for extra in lock.files.values()]
     damaged = [name for name in names if store.path(name).exists() and Digest.of_file(store.path(name)) != name]
     for name in damaged:
         store.evict(name)

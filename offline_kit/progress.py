@@ -1,13 +1,15 @@
 """How far a long step has come, told without the step knowing a terminal.
 
-Rules: steps speak to ``Progress`` and ``Task`` only; bars go to stderr and exist only where it is a terminal and the
-user did not ask for quiet; both classes may be called from several threads.
+Rules: steps speak to ``Progress`` and ``Task`` only; all of it goes to stderr, as lines and, on a terminal, bars, or as one
+JSON object a line, or not at all; every class may be called from several threads.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
+import time
 from types import TracebackType
 from typing import Protocol
 
@@ -25,9 +27,11 @@ def size(count: int) -> str:
 
 
 class Task(Protocol):
-    """One long step. ``advance`` is in the unit that the task was opened with."""
+    """One long step. ``advance`` is in the unit that the task was opened with; ``finish_item``: one of its items is done."""
 
     def advance(self, amount: int) -> None: ...
+
+    def finish_item(self) -> None: ...
 
     def __enter__(self) -> Task: ...
 
@@ -35,15 +39,21 @@ class Task(Protocol):
 
 
 class Progress(Protocol):
-    """Where steps report: ``task`` opens a bar of ``total`` bytes, ``note`` says one line."""
+    """Where steps report: ``task`` opens a bar of ``total`` bytes in ``items`` items, ``note`` says one line.
 
-    def task(self, title: str, total: int) -> Task: ...
+    ``facts`` say the same to a program: ``event`` names what happened, the rest is plain data.
+    """
+
+    def task(self, title: str, total: int, items: int = 0) -> Task: ...
 
     def note(self, line: str, **facts: object) -> None: ...
 
 
 class _SilentTask:
     def advance(self, amount: int) -> None:
+        """Nothing is shown."""
+
+    def finish_item(self) -> None:
         """Nothing is shown."""
 
     def __enter__(self) -> _SilentTask:
@@ -56,7 +66,7 @@ class _SilentTask:
 class Silent:
     """Says nothing: for ``--quiet``, for tests and as the default of every step."""
 
-    def task(self, title: str, total: int) -> Task:
+    def task(self, title: str, total: int, items: int = 0) -> Task:
         return _SilentTask()
 
     def note(self, line: str, **facts: object) -> None:
@@ -64,13 +74,18 @@ class Silent:
 
 
 class _Bar:
-    def __init__(self, title: str, total: int) -> None:
-        self._lock = threading.Lock()
+    def __init__(self, title: str, total: int, items: int) -> None:
+        self._lock, self._items, self._finished = threading.Lock(), items, 0
         self._bar = tqdm(total=total, desc=title, unit="B", unit_scale=True, unit_divisor=1024, leave=False, file=sys.stderr)
 
     def advance(self, amount: int) -> None:
         with self._lock:
             self._bar.update(amount)
+
+    def finish_item(self) -> None:
+        with self._lock:
+            self._finished += 1
+            self._bar.set_postfix_str(f"{self._finished} of {self._items} files")
 
     def __enter__(self) -> _Bar:
         return self
@@ -82,9 +97,61 @@ class _Bar:
 class Terminal:
     """Lines on stderr, and bars where stderr is a terminal."""
 
-    def task(self, title: str, total: int) -> Task:
-        return _Bar(title, total) if sys.stderr.isatty() else _SilentTask()
+    def task(self, title: str, total: int, items: int = 0) -> Task:
+        return _Bar(title, total, items) if sys.stderr.isatty() else _SilentTask()
 
     def note(self, line: str, **facts: object) -> None:
         with tqdm.external_write_mode(file=sys.stderr):
             print(line, file=sys.stderr, flush=True)
+
+
+def say_json(event: str, **facts: object) -> None:
+    """One event as a line of JSON on stderr."""
+    print(json.dumps({"time": round(time.time(), 3), "event": event, **facts}), file=sys.stderr, flush=True)
+
+
+class _Counted:
+    """Says how far it is when it begins, at most once a second, and when it ends."""
+
+    def __init__(self, title: str, total: int, items: int) -> None:
+        self._lock, self._title, self._total, self._items = threading.Lock(), title, total, items
+        self._done = self._finished = self._said = 0
+        self._last = time.monotonic()
+        self._say(0.0)
+
+    def advance(self, amount: int) -> None:
+        with self._lock:
+            self._done += amount
+            passed = time.monotonic() - self._last
+            if passed >= 1:
+                self._say(passed)
+
+    def finish_item(self) -> None:
+        with self._lock:
+            self._finished += 1
+
+    def _say(self, passed: float) -> None:
+        rate = max(0, round((self._done - self._said) / passed)) if passed else 0
+        remaining = round((self._total - self._done) / rate) if rate else None
+        counts = {"done": self._done, "total": self._total, "rate": rate, "remaining": remaining}
+        if self._items:
+            counts |= {"items_done": self._finished, "items": self._items}
+        say_json("progress", task=self._title, **counts)
+        self._said, self._last = self._done, time.monotonic()
+
+    def __enter__(self) -> _Counted:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        with self._lock:
+            self._say(max(time.monotonic() - self._last, 1e-6))
+
+
+class JsonLines:
+    """One JSON object a line on stderr: ``event`` is ``progress``, ``note`` or what the note's facts say."""
+
+    def task(self, title: str, total: int, items: int = 0) -> Task:
+        return _Counted(title, total, items)
+
+    def note(self, line: str, **facts: object) -> None:
+        say_json(**{"event": "note", "text": line, **facts})  # type: ignore[arg-type]  # the event of facts is a name

@@ -46,6 +46,9 @@ from offline_kit.cli.sizes import parse_size
 )
 @click.option("--locked", is_flag=True, help="Refuse to build when the lock is missing or stale (for release jobs).")
 @options.jobs
+@options.limit_rate
+@options.mirrors
+@options.log_format
 @options.quiet
 def build(
     version: str,
@@ -57,6 +60,9 @@ def build(
     form: str,
     locked: bool,
     jobs: int,
+    limit_rate: int | None,
+    mirrors: dict[str, str],
+    log_format: str,
     quiet: bool,
 ) -> None:
     """Fetch everything, pack it, verify the finished file: NAME-VERSION.tar.gz.
@@ -75,6 +81,7 @@ def build(
         shape=shape,
         locked=locked,
         jobs=jobs,
-        progress=options.progress(quiet),
+        options=options.transfers(limit_rate, mirrors),
+        progress=options.progress(quiet, log_format),
     )
     click.echo(result.path)

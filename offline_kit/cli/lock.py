@@ -14,14 +14,32 @@ from offline_kit.cli import options
 @options.manifest
 @options.store
 @options.jobs
+@options.limit_rate
+@options.mirrors
+@options.log_format
 @options.quiet
-def lock(manifest: Path, store: Path | None, jobs: int, quiet: bool) -> None:
+def lock(
+    manifest: Path,
+    store: Path | None,
+    jobs: int,
+    limit_rate: int | None,
+    mirrors: dict[str, str],
+    log_format: str,
+    quiet: bool,
+) -> None:
     """Resolve the manifest: tags to digests, revisions to commits, every file to size and sha256.
 
     Writes NAME.lock.json beside the manifest; commit it. Everything is resolved anew: use it to take up newer tags and
     branches. 'build' on its own resolves only what the manifest changed.
     """
     project = pipeline.open_project(manifest)
-    result = pipeline.lock_project(project, options.open_store(store), keep=None, jobs=jobs, progress=options.progress(quiet))
+    result = pipeline.lock_project(
+        project,
+        options.open_store(store),
+        keep=None,
+        jobs=jobs,
+        options=options.transfers(limit_rate, mirrors),
+        progress=options.progress(quiet, log_format),
+    )
     changed = "is up to date" if result == project.lock else "written"
     click.echo(f"{project.lock_path} {changed}: {len(result.images)} images, {len(result.models)} models")

@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from collections.abc import Mapping
 
 import click
 
 from offline_kit import __version__
 from offline_kit.cli import build, diff, init, inspect, join, lock, plan, schema, split, unpack, verify
 from offline_kit.errors import Interrupted, KitError
+from offline_kit.progress import say_json
 
 
 class _Commands(click.Group):
@@ -64,15 +66,16 @@ for command in (
 
 def main() -> None:
     """Runs the command line and exits with a documented code."""
+    settings: dict[str, str] = {}
     try:
-        code = cli.main(standalone_mode=False)
+        code = cli.main(standalone_mode=False, obj=settings)
     except click.ClickException as error:
         error.show()
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        code = _report(Interrupted("interrupted", remedy="nothing was left half-written; run it again to go on"))
+        code = _report(Interrupted("interrupted", remedy="nothing was left half-written; run it again to go on"), settings)
     except KitError as error:
-        code = _report(error)
+        code = _report(error, settings)
     except BrokenPipeError:
         sys.stderr.close()
         code = 1
@@ -81,13 +84,17 @@ def main() -> None:
             KitError(
                 f"a fault in offline-kit itself: {type(error).__name__}: {error}",
                 remedy="run again with OFFLINE_KIT_DEBUG=1 and report what it prints",
-            )
+            ),
+            settings,
         )
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _report(error: KitError) -> int:
+def _report(error: KitError, settings: Mapping[str, str]) -> int:
     if os.environ.get("OFFLINE_KIT_DEBUG"):
         traceback.print_exc()
-    print(f"offline-kit: {error}", file=sys.stderr)
+    if settings.get("log_format") == "json":
+        say_json("error", what=error.what, where=error.where, remedy=error.remedy, exit_code=error.exit_code)
+    else:
+        print(f"offline-kit: {error}", file=sys.stderr)
     return error.exit_code

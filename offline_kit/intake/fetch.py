@@ -18,7 +18,7 @@ from offline_kit.intake.line import Line, Options
 from offline_kit.intake.sources import IMAGES, MODELS, file
 from offline_kit.intake.sources.base import Context, Piece
 from offline_kit.intake.store import Store
-from offline_kit.progress import Progress, Silent, Task
+from offline_kit.progress import Progress, Silent, Task, size
 from offline_kit.spec.lock import Lock, LockedFile, LockedModel
 from offline_kit.spec.manifest import Manifest, ModelSpec
 
@@ -62,7 +62,7 @@ def fetch(
         pieces = _pieces(lock, manifest, context)
         whole = _sizes(lock)
         here = sum(whole.values()) - sum(piece.size for piece in pieces.values())
-        with progress.task("fetch", sum(whole.values())) as task:
+        with progress.task("fetch", sum(whole.values()), len(pieces)) as task:
             task.advance(here)
             crew.run([functools.partial(_bring, piece, task, progress) for piece in pieces.values()], jobs, line.stop)
         places = {digest: store.path(digest) for digest in lock.image_blobs()}
@@ -70,7 +70,9 @@ def fetch(
             places |= _whole(key, model, manifest.models[key], context)
         places |= {extra.sha256: file.place(extra, manifest.files[path], context) for path, extra in lock.files.items()}
         figures = line.figures
-        return Blobs(places, figures.fetched, here + figures.reused, figures.retried)
+        blobs = Blobs(places, figures.fetched, here + figures.reused, figures.retried)
+    _summarise(blobs, progress)
+    return blobs
 
 
 def _pieces(lock: Lock, manifest: Manifest, context: Context) -> dict[str, Piece]:
@@ -95,7 +97,15 @@ def _sizes(lock: Lock) -> dict[Digest, int]:
 
 def _bring(piece: Piece, task: Task, progress: Progress) -> None:
     piece.bring(task.advance)
-    progress.note(f"{piece.title}: {piece.size} bytes")
+    task.finish_item()
+    progress.note(f"{piece.title}: {size(piece.size)}", event="fetched", item=piece.title, bytes=piece.size)
+
+
+def _summarise(blobs: Blobs, progress: Progress) -> None:
+    """The final line: what came over the line, what did not have to, and how often something was asked for again."""
+    line = f"fetched {size(blobs.fetched)}, reused {size(blobs.reused)}, retried {blobs.retried}"
+    figures = {"fetched": blobs.fetched, "reused": blobs.reused, "retried": blobs.retried}
+    progress.note(line, event="summary", **figures)
 
 
 def _whole(key: str, model: LockedModel, entry: ModelSpec, context: Context) -> dict[Digest, Path]:

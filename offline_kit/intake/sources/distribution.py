@@ -1,7 +1,8 @@
 """One repository of a registry, over the OCI distribution API.
 
-Rules: plain HTTP only where it was allowed; a manifest is compared with its digest before anybody reads it; an unknown tag is
-answered with the tags that come near.
+Rules: plain HTTP only where it was allowed; a mirror is asked instead of its registry, never beside it, and what it gives is
+proven in the same way; a manifest is compared with its digest before anybody reads it; an unknown tag is answered with the
+tags that come near.
 """
 
 from __future__ import annotations
@@ -30,8 +31,15 @@ class Repository:
 
     def __init__(self, reference: ImageReference, line: Line, *, insecure: bool) -> None:
         self._reference, self._line = reference, line
-        self._plain = insecure or on_loopback(reference.registry)
-        self._insecure = insecure
+        self._host, self._path = _HUB if reference.registry == "docker.io" else reference.registry, reference.repository
+        self._login = reference.registry  # as `docker login` names it
+        mirror = line.options.mirrors.get(reference.registry)
+        if mirror is not None:
+            scheme, _, place = mirror.rpartition("://")
+            self._host, _, prefix = place.strip("/").partition("/")
+            self._path, self._login = "/".join(filter(None, (prefix, reference.repository))), self._host
+            insecure = scheme == "http"
+        self._insecure, self._plain = insecure, insecure or on_loopback(self._host)
 
     def manifest(self, target: str) -> tuple[bytes, str]:
         """Bytes and media type of the manifest or index under a tag or digest. Raises NotFound, AccessDenied, NetworkError."""
@@ -60,12 +68,11 @@ class Repository:
 
     @cached_property
     def _auth(self) -> RegistryAuth:
-        return RegistryAuth(self._reference.registry, self._reference.repository, self._line, plain=self._insecure)
+        return RegistryAuth(self._login, self._path, self._line, plain=self._insecure)
 
     @cached_property
     def _base(self) -> str:
-        host = _HUB if self._reference.registry == "docker.io" else self._reference.registry
-        return f"{self._scheme(host)}://{host}/v2/{self._reference.repository}"
+        return f"{self._scheme(self._host)}://{self._host}/v2/{self._path}"
 
     def _scheme(self, host: str) -> str:
         """https; where plain HTTP is allowed, what answers (on the loopback, where nothing is lost, HTTP is tried first)."""
@@ -85,7 +92,7 @@ class Repository:
         return self._auth.denied() if status in (401, 403) else None
 
     def _unknown(self, target: str) -> NotFound:
-        where = str(self._reference)
+        where = str(self._reference) if self._login == self._reference.registry else f"{self._reference} at {self._login}"
         tags = self._tags()
         if tags is None:
             return NotFound("no such image", where=where, remedy="check its name and tag")
