@@ -97,7 +97,7 @@ restore_read() { # unpacks BACKUP_FILE into the folder $1 and proves it, or the 
     ! grep -qE '^/|(^|/)\.\.(/|$)' "$WORK/names" || die "$EXIT_DAMAGED" "$BACKUP_FILE names paths outside of itself: not a backup"
     mkdir -m 700 "$1"
     tar -xzf "$BACKUP_FILE" -C "$1" || die "$EXIT_DAMAGED" "$BACKUP_FILE cannot be unpacked"
-    wrong=$(find "$1" ! -type f ! -type d | head -n 1)
+    wrong=$(find "$1" ! -type f ! -type d)
     [[ -z "$wrong" && -f "$1/SUMS" && -f "$1/.env" && -d "$1/config" ]] || die "$EXIT_DAMAGED" "$BACKUP_FILE is not a backup of a kit"
     (cd "$1" && sha256sum --check --strict --quiet SUMS >&2) || die "$EXIT_DAMAGED" "$BACKUP_FILE is damaged: see above; nothing was changed"
     value_of "$1/backup.env" KIT_NAME || true

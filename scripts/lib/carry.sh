@@ -76,11 +76,6 @@ carry_settings() { # carry_settings OLD: .env as it is, less ports of models tha
     done
 }
 
-parent_lives() { # the upgrade that this works for is still there, or the end: its answer would reach nobody
-    [[ -z "${OFFLINE_KIT_FOR:-}" ]] || kill -0 "$OFFLINE_KIT_FOR" 2>/dev/null ||
-        die "$EXIT_INTERRUPTED" 'the upgrade that this belongs to is gone'
-}
-
 verb_receive() { # receive OLD
     local old=${1:-}
     [[ -n "${OFFLINE_KIT_FOR:-}" && -f "$old/.state/compose.yaml" && $# == 1 ]] ||

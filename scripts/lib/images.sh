@@ -19,12 +19,12 @@ AT_EXIT=image_undo
 
 image_expect() { # image_expect KEY -> EXPECT, EXPECT_LAYERS
     local line file="$KIT/deploy/images/$1/expect" digest='^(DIFF_ID|CONFIG|MANIFEST|INDEX)=sha256:[0-9a-f]{64}$'
-    EXPECT=([NAME]='' [TAG]='' [CONFIG]='' [MANIFEST]='' [INDEX]='' [SIZE]=0)
+    EXPECT=([NAME]='' [TAG]='' [CONFIG]='' [MANIFEST]='' [INDEX]='' [CUDA]='' [SIZE]=0)
     EXPECT_LAYERS=''
     [[ -r "$file" ]] || die "$EXIT_DAMAGED" "the kit is damaged: deploy/images/$1/expect is missing"
     while IFS= read -r line || [[ -n "$line" ]]; do
         case "$line" in
-            NAME=* | TAG=*) ;;
+            NAME=* | TAG=* | CUDA=*) ;;
             SIZE=*) [[ "$line" =~ ^SIZE=[0-9]+$ ]] || die "$EXIT_DAMAGED" "deploy/images/$1/expect: '$line'" ;;
             *) [[ "$line" =~ $digest ]] || die "$EXIT_DAMAGED" "deploy/images/$1/expect: '$line'" ;;
         esac
@@ -115,6 +115,11 @@ image_forget() { # image_forget KEY EARLIER: removes our tag; the source's name 
     fi
 }
 
+image_before() { # image_before ID: what the source's name meant before a load takes it, kept for deploy.sh clean
+    [[ -n "$1" ]] && ! grep -qF "${EXPECT[NAME]} " "$STATE/names-before" 2>/dev/null || return 0
+    mkdir -p "$STATE" && printf '%s %s\n' "${EXPECT[NAME]}" "$1" >>"$STATE/names-before"
+}
+
 image_load() { # image_load KEY: nothing to do when it is there; dies with 5, and the image's name, when it cannot be had
     local key=$1 earlier='' wrong=''
     image_expect "$key"
@@ -130,6 +135,7 @@ image_load() { # image_load KEY: nothing to do when it is there; dies with 5, an
         return 0
     fi
     [[ -z "${EXPECT[NAME]}" ]] || earlier=$(docker image inspect --format '{{.Id}}' "${EXPECT[NAME]}" 2>/dev/null) || earlier=''
+    image_before "$earlier"
     ! image_blobs "$key" || image_fail "$key" "$REPLY" "unpack the bundle again; scripts/verify.sh checks all files"
     rm -f "$WORK/tar-failed"
     say "    $IMAGE_LABEL: loading"

@@ -17,7 +17,7 @@ key_lines() { # NAME KEY of each named key, a line each
 }
 
 key_of() { # key_of NAME -> REPLY; status 1 when there is none
-    REPLY=$(key_lines | NAME=$1 awk '$1 == ENVIRON["NAME"] { print $2; exit }')
+    REPLY=$(key_lines | NAME=$1 awk '$1 == ENVIRON["NAME"] { print $2 }')
     [[ -n "$REPLY" ]]
 }
 

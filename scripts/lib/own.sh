@@ -17,7 +17,7 @@ own_models() { # own_models KIT -> OWN_MODELS: the folders below models/ that SH
     for folder in "$1"/models/*/; do
         [[ -d "$folder" ]] || continue
         name=$(basename -- "$folder")
-        cut -c 67- "$1/SHA256SUMS" | NAME="models/$name/" awk 'index($0, ENVIRON["NAME"]) == 1 { found = 1; exit } END { exit !found }' ||
+        NAME="models/$name/" awk 'index(substr($0, 67), ENVIRON["NAME"]) == 1 { found = 1 } END { exit !found }' "$1/SHA256SUMS" ||
             OWN_MODELS+=("$name")
     done
 }

@@ -61,7 +61,7 @@ image_used() { # image_used TAG: by a container of somebody else, or by another 
         grep -qxE "KIT_IMAGE_[A-Za-z0-9_]+=$1" "$folder/deploy/kit.env" && REPLY=$folder && return 0
     done < <(kits_beside)
     id=$(docker ps --all --quiet --filter "ancestor=$1" --format '{{.Names}} {{.Label "com.docker.compose.project.working_dir"}}' |
-        KIT=$KIT awk '{ name = $1; sub(/^[^ ]* ?/, ""); if ($0 != ENVIRON["KIT"]) { print name; exit } }')
+        KIT=$KIT awk '{ name = $1; sub(/^[^ ]* ?/, ""); if ($0 != ENVIRON["KIT"]) found = name } END { print found }')
     REPLY="the container $id"
     [[ -n "$id" ]]
 }

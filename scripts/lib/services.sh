@@ -167,6 +167,11 @@ service_failed() { # service_failed SERVICE WHAT: its last lines, the reason whe
     docker stop -t 10 "$LOOK_ID" >/dev/null 2>&1 || true
 }
 
+parent_lives() { # the upgrade that this works for is still there, or the end: its answer would reach nobody
+    [[ -z "${OFFLINE_KIT_FOR:-}" ]] || kill -0 "$OFFLINE_KIT_FOR" 2>/dev/null ||
+        die "$EXIT_INTERRUPTED" 'the upgrade that this belongs to is gone'
+}
+
 wait_for() { # wait_for SERVICE...: until all are healthy. Status 1 when one failed.
     local service began=$SECONDS shown=0 waiting=("$@") still line
     local -A restarts=()
@@ -175,6 +180,7 @@ wait_for() { # wait_for SERVICE...: until all are healthy. Status 1 when one fai
         restarts[$service]=$LOOK_RESTARTS
     done
     while true; do
+        parent_lives
         still=()
         for service in "${waiting[@]}"; do
             look_at "$service"
@@ -223,6 +229,7 @@ bring_up() { # bring_up OPTION... -- SERVICE...: one group, up and healthy, or t
         look_at "$service"
         [[ "$LOOK_HEALTH" != unhealthy ]] || force=(--force-recreate)
     done
+    parent_lives
     say "    $*: starting"
     BRINGING_UP=$(date +%s)
     said=$(compose up --detach --no-deps --no-build ${options[@]+"${options[@]}"} ${force[@]+"${force[@]}"} "$@" 2>&1 </dev/null) || status=$?

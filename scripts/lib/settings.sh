@@ -29,7 +29,10 @@ env_check() { # FILE can be read as KEY=value lines, or the end
 
 port_of_nobody() { # KEY is the port of a model that config/models.json does not have (any more)
     [[ "$1" =~ ^VLLM_.*_PORT$ ]] || return 1
-    ! wanted_ports | grep -q "^$1 "
+    # Not by a pipe into grep -q, which ends at the first hit: a writer that is cut off counts as a failure.
+    local ports
+    ports=$(wanted_ports)
+    [[ $'\n'"$ports" != *$'\n'"$1 "* ]]
 }
 
 env_replace() { # env_replace FILE KEY VALUE: in the draft FILE, sets KEY, in place where it is there already

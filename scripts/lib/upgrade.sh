@@ -41,7 +41,7 @@ upgrade_call() { # upgrade_call VERB WORD...: a verb of the other version, by it
 
 upgrade_report() { # upgrade_report RESULT
     local why
-    why=$(sed -n 's/^error: //p' "$WORK/said" 2>/dev/null | grep -v '^the upgrade that this belongs to' | head -n 1) || why=''
+    why=$(awk '/^error: / { if (why == "") why = substr($0, 8) } END { print why }' "$WORK/said")
     now
     printf '%s  %s -> %s (%s): %s%s\n' "$REPLY" "${KIT_FACT[KIT_VERSION]}" "$TO_VERSION" "$TO" "$1" "${why:+: $why}" >>"$STATE/upgrade-report"
     REPLY=$why

@@ -1,0 +1,183 @@
+"""Kits on an air-gapped engine, as an operator has them: two versions of one, their services, a client that never stops asking.
+
+Rules: versions share everything but what a test changes; a client asks through the published port, inside the host's network;
+whatever a test leaves of its project on the shared engine is removed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import http.client
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+from tests.integration import scripts_kit
+from tests.testbed.dockerd import Dockerd
+
+ASK = """
+import http.client, sys, time
+port, key = int(sys.argv[1]), sys.stdin.readline().strip()
+while True:
+    began = time.time()
+    try:
+        line = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        line.request("POST", "/v1/chat/completions", '{"model": "tiny-chat", "messages": []}', {"Authorization": "Bearer " + key, "Content-Type": "application/json"})
+        answer = line.getresponse()
+        answer.read()
+        status = answer.status
+    except OSError as error:
+        status = 0
+    print(began, status, flush=True)
+    time.sleep(0.05)
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Host:
+    """One version of a kit, in a folder on the host of `dockerd`."""
+
+    kit: Path
+    dockerd: Dockerd
+    ports: Mapping[str, int]
+    timeout: str = "60"
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment of a command on the host."""
+        return {**self.dockerd.env, "OFFLINE_KIT_START_TIMEOUT": self.timeout}
+
+    def run(self, script: str, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """A script of this version."""
+        return scripts_kit.run(self.kit, script, *arguments, env=self.env, prefix=self.dockerd.nsenter, cwd=cwd)
+
+    def deploy(self, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """``deploy.sh``."""
+        return self.run("scripts/deploy.sh", *arguments, cwd=cwd)
+
+    def begin(self, *arguments: str) -> subprocess.Popen[str]:
+        """``deploy.sh`` in a process group of its own, not waited for."""
+        return subprocess.Popen(
+            [*self.dockerd.nsenter, str(self.kit / "scripts/deploy.sh"), *arguments],
+            env={**os.environ, **self.env},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def versions(self) -> dict[str, str]:
+        """Service -> version of each container of the project that is up."""
+        label = '{{.Label "com.docker.compose.service"}} {{.Label "offline-kit.version"}}'
+        rows = self.dockerd.docker("ps", "--filter", self.project, "--format", label).splitlines()
+        return dict(row.split(" ") for row in rows if not row.startswith(" "))
+
+    def serves(self, version: str) -> bool:
+        """All four services are this version's, healthy, and answer."""
+        status = self.deploy("status", "--json")
+        return status.returncode == 0 and set(self.versions().values()) == {version} and len(self.versions()) == 4
+
+    @property
+    def project(self) -> str:
+        name = settings(self.kit / "deploy/kit.env")["KIT_NAME"].replace(".", "-")
+        return f"label=com.docker.compose.project={name}"
+
+    @property
+    def key(self) -> str:
+        return settings(self.kit / ".env")["VLLM_API_KEY"]
+
+    def status_of(self, key: str, path: str = "/v1/models") -> int:
+        """The status that the gateway answers this key with."""
+        code = (
+            "import http.client, sys; line = http.client.HTTPConnection('127.0.0.1', int(sys.argv[1]), timeout=10); "
+            "line.request('GET', sys.argv[2], headers={'Authorization': 'Bearer ' + sys.stdin.readline().strip()}); "
+            "print(line.getresponse().status)"
+        )
+        argv = [*self.dockerd.nsenter, sys.executable, "-c", code, str(self.ports["router"]), path]
+        return int(subprocess.run(argv, input=f"{key}\n", capture_output=True, text=True, check=True, timeout=30).stdout)
+
+    def clean(self) -> None:
+        """Removes all of the project."""
+        for identifier in self.dockerd.docker("ps", "--all", "--quiet", "--filter", self.project).split():
+            self.dockerd.docker("rm", "--force", identifier)
+        for network in self.dockerd.docker("network", "ls", "--quiet", "--filter", self.project).split():
+            self.dockerd.docker("network", "rm", network)
+
+
+class Client:
+    """Asks the chat model again and again while the block runs; `answers` are (time, status), status 0 for none."""
+
+    def __init__(self, host: Host) -> None:
+        argv = [*host.dockerd.nsenter, sys.executable, "-c", ASK, str(host.ports["router"])]
+        self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdin
+        self._process.stdin.write(f"{host.key}\n")
+        self._process.stdin.flush()
+        self.answers: list[tuple[float, int]] = []
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        time.sleep(0.5)
+        self._process.terminate()
+        said, _ = self._process.communicate()
+        rows = [line.split() for line in said.splitlines() if line.count(" ") == 1]
+        self.answers = [(float(moment), int(status)) for moment, status in rows]
+
+    def failed_for(self) -> float:
+        """Seconds from the first to the last answer that was not 200."""
+        failed = [moment for moment, status in self.answers if status != http.client.OK]
+        return failed[-1] - failed[0] if failed else 0.0
+
+
+def settings(path: Path) -> dict[str, str]:
+    """KEY=value lines of a file."""
+    return dict(line.split("=", 1) for line in path.read_text().splitlines() if "=" in line and not line.startswith("#"))
+
+
+def make_version(
+    shelf: scripts_kit.Shelf,
+    folder: Path,
+    dockerd: Dockerd,
+    *,
+    name: str,
+    version: str = "v1.0.0",
+    ports: int = 18800,
+) -> Host:
+    """A kit `name` in `folder`, on ports from `ports` on; not installed."""
+    kit = scripts_kit.make_kit(shelf, folder)
+    facts = (kit / "deploy/kit.env").read_text()
+    facts = facts.replace("KIT_NAME=test-kit", f"KIT_NAME={name}").replace("KIT_VERSION=v1.0.0", f"KIT_VERSION={version}")
+    scripts_kit.rewrite(kit, "deploy/kit.env", facts.encode())
+    moved = {key: ports + number for number, key in enumerate(scripts_kit.PORTS)}
+    for file in (".env.example", "config/models.json"):
+        text = (kit / file).read_text()
+        for key, port in scripts_kit.PORTS.items():
+            text = text.replace(str(port), str(moved[key]))
+        scripts_kit.rewrite(kit, file, text.encode())
+    return Host(kit, dockerd, moved)
+
+
+def edit_models(host: Host, key: str, **fields: object) -> None:
+    """Changes fields of a model in config/models.json, as an operator or a new bundle does; None takes one away."""
+    path = host.kit / "config/models.json"
+    data = json.loads(path.read_text())
+    for field, value in fields.items():
+        if value is None:
+            data["models"][key].pop(field, None)
+        else:
+            data["models"][key][field] = value
+    path.write_text(json.dumps(data, indent=2) + "\n")
+
+
+def reseal(host: Host, *names: str) -> None:
+    """What was changed in these files is what the bundle brings."""
+    for name in names:
+        scripts_kit.rewrite(host.kit, name, (host.kit / name).read_bytes())
