@@ -137,9 +137,9 @@ def side_by_side(figures: dict[str, dict[str, Figure]]) -> str:
         own = tools["offline-kit"].median
         for tool, figure in sorted(tools.items(), key=lambda item: item[1].median):
             spread = f"{min(figure.seconds):.1f} to {max(figure.seconds):.1f}"
-            rows.append(
-                [step, tool, f"{figure.median:.1f} s", spread, f"{figure.median / own:.2f}", f"{max(figure.memory):.0f} MiB"]
-            )
+            cpu, memory = statistics.median(figure.cpu), max(figure.memory)
+            times = [f"{figure.median:.1f} s", spread, f"{figure.median / own:.2f}", f"{cpu:.1f} s", f"{memory:.0f} MiB"]
+            rows.append([step, tool, *times])
     return table(["step", "tool", "median", "runs", "times ours", "processor", "peak memory"], rows)
 
 
@@ -197,8 +197,8 @@ def measure_all(base: Path, options: argparse.Namespace, sizes: list[float]) -> 
     missing = "" if ferry else "\nmodelferry was not to be had from the package index: its rows are missing.\n"
     return (
         f"# Benchmarks\n\nMade by `python -m benchmarks.bundle`. {what}. Machine: {machine()}.\n"
-        f"Load before: {before}; after: {load()} (other work on the machine slows every tool: read the ratios, and of these the\n"
-        f"processor seconds, which other work changes least).\n{missing}"
+        f"Load before: {before}; after: {load()} (other work on the machine slows every tool: read the ratios,\n"
+        f"and the processor seconds, which other work changes least).\n{missing}"
         f"\n{side_by_side(main_run.figures)}\n{goals(main_run.figures, memory)}\n## Over size\n\n{scaling}"
     )
 
