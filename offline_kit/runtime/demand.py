@@ -46,11 +46,21 @@ class Facts:
 
     arch: Architecture
     tensors: Sequence[Row]
+    # Suggestions ask for the same sums hundreds of times.
+    known: Dict[Any, Weights] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> "Facts":
         """From ``{"config": ..., "tensors": [...]}`` as lock and bundle.json carry it."""
-        return cls(architecture.read(record.get("config") or {}), tuple(record.get("tensors") or ()))
+        rows = [{name: value for name, value in row.items() if value is not None} for row in record.get("tensors") or ()]
+        return cls(architecture.read(record.get("config") or {}), tuple(rows))
+
+    def weights(self, **how: Any) -> Weights:
+        """As ``weights.weights``."""
+        key = tuple(sorted(how.items()))
+        if key not in self.known:
+            self.known[key] = weights(self.tensors, self.arch, **how)
+        return self.known[key]
 
 
 @dataclass(frozen=True)
@@ -92,9 +102,7 @@ def demand(model: Model, settings: Settings, facts: Facts, card_bytes: int, *, a
     notes = list(arch.notes)
     options = _options(arguments, arch, tp, pp, dtype_bytes, batched, pooling, settings.device)
     pool = kvcache.pool(arch, options)
-    held = weights(
-        facts.tensors,
-        arch,
+    held = facts.weights(
         dtype_bytes=dtype_bytes,
         tp=tp,
         pp=pp,

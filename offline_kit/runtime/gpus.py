@@ -165,7 +165,8 @@ def cards_upwards() -> Iterable[Card]:
 
 def _one(what: str) -> Gpu:
     try:
-        total = parse_bytes(what if re.search(r"[A-Za-z]$", what) else what + "GiB") // MIB
+        # Cards are sold in GB and made in GiB.
+        total = parse_bytes(re.sub(r"(?i)\s*(?:gi?b?)?$", "GiB", what, count=1)) // MIB
     except ValueError:
         row = card(what)
         if row is None:

@@ -17,6 +17,7 @@ other blocks), its default for CUDA is taken. Per rank:
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 from typing import Dict, List, Sequence, Tuple
 
@@ -94,6 +95,7 @@ class Pool:
         return low
 
 
+@functools.lru_cache(maxsize=512)
 def pool(arch: Architecture, options: Options) -> Pool:
     """The cache of ``arch`` under ``options``. An encoder has one without groups."""
     caches = [(number, cache) for number, layer in enumerate(arch.layers) for cache in layer]

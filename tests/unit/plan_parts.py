@@ -28,7 +28,7 @@ def facts(name: str) -> Facts:
     return Facts.of(record(name))
 
 
-def settings(common: str = "", env: str = "", **models: dict[str, Any]) -> Settings:
+def settings(common: str = "", env: str = "", **models: Any) -> Settings:
     """A configuration; a model that says nothing is a chat model of 32,768 tokens in bfloat16 on one GPU at 0.8."""
     usual = {
         "type": "chat",
