@@ -148,7 +148,7 @@ def build(
     top = f"{lock.name}-{version}"
     final = output / f"{top}{'.delta' if shape.base else ''}{shape.suffix}"
     _make_folder(output)
-    with stage(final) as folder:
+    with store.in_use(), stage(final) as folder:
         for last_try in (False, True):
             blobs = fetch(lock, project.manifest, project.folder, store, jobs=jobs, options=options, progress=progress)
             texts, executables = render(lock, version, project.config)

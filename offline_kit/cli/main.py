@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import click
 
 from offline_kit import __version__
-from offline_kit.cli import build, diff, init, inspect, join, lock, plan, schema, split, unpack, verify
+from offline_kit.cli import build, diff, init, inspect, join, lock, plan, schema, split, store, unpack, verify
 from offline_kit.errors import Interrupted, KitError
 from offline_kit.progress import say_json
 
@@ -23,7 +23,7 @@ class _Commands(click.Group):
     """Commands in the order in which they are used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return ["init", "lock", "plan", "build", "verify", "inspect", "diff", "unpack", "split", "join", "schema"]
+        return ["init", "lock", "plan", "build", "verify", "inspect", "diff", "unpack", "split", "join", "store", "schema"]
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -59,6 +59,7 @@ for command in (
     unpack.unpack,
     split.split,
     join.join,
+    store.store,
     schema.schema,
 ):
     cli.add_command(command)

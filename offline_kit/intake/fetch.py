@@ -69,6 +69,8 @@ def fetch(
         for key, model in lock.models.items():
             places |= _whole(key, model, manifest.models[key], context)
         places |= {extra.sha256: file.place(extra, manifest.files[path], context) for path, extra in lock.files.items()}
+        for digest in places:
+            store.touch(digest)
         figures = line.figures
         blobs = Blobs(places, figures.fetched, here + figures.reused, figures.retried)
     _summarise(blobs, progress)

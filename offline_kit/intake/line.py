@@ -26,7 +26,7 @@ import urllib3
 
 from offline_kit import __version__
 from offline_kit.digest import CHUNK
-from offline_kit.errors import Interrupted, NetworkError
+from offline_kit.errors import AccessDenied, Interrupted, NetworkError
 
 T = TypeVar("T")
 _PASSING = {408, 425, 429}
@@ -176,6 +176,8 @@ class Line:
                 refused = response.request.headers.get("Authorization")
                 if auth.renew(response.headers.get("WWW-Authenticate", ""), refused):
                     response = stack.enter_context(self._send(url, headers, auth, form))
+            if response.status_code == 407:
+                raise _closed_proxy(url)
             if response.status_code in _PASSING or response.status_code >= 500:
                 raise Again(f"HTTP {response.status_code} {response.reason}", _retry_after(response.headers.get("Retry-After")))
             yield response
@@ -287,12 +289,19 @@ def _in_words(url: str) -> Iterator[None]:
         yield
     except (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
         reason = _reason(error)
+        if isinstance(error, requests.exceptions.ProxyError) and "407" in reason:
+            raise _closed_proxy(url) from error
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
             remedy = "if a company CA signs here, name its file in SSL_CERT_FILE"
             raise NetworkError(f"the server's certificate is not trusted: {reason}", where=url, remedy=remedy) from error
         if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, requests.TooManyRedirects)):
             raise NetworkError(reason, where=url) from error
         raise Again(reason) from error
+
+
+def _closed_proxy(url: str) -> AccessDenied:
+    remedy = "put it into HTTPS_PROXY: http://NAME:PASSWORD@HOST:PORT"
+    return AccessDenied("the proxy wants a login, or refuses this one", where=url, remedy=remedy)
 
 
 def _reason(error: BaseException) -> str:

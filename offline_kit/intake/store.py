@@ -13,6 +13,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import secrets
 import threading
 import time
@@ -24,6 +25,7 @@ from typing import Any
 from offline_kit.digest import Digest, Hasher
 from offline_kit.errors import DigestMismatch, DiskError
 
+_NAME = re.compile("[0-9a-f]{64}")
 _LEFT_BEHIND = 60.0  # seconds: younger temporary files may belong to a writer that has not locked its file yet
 _SETTLED_NS = 2_000_000_000  # a file that changed this recently may change again without its times telling
 
@@ -75,6 +77,57 @@ class Store:
     def evict(self, digest: Digest) -> None:
         """Forgets the blob, so that the next fetch brings it anew."""
         self.path(digest).unlink(missing_ok=True)
+
+    def touch(self, digest: Digest) -> None:
+        """Notes that the blob is in use now: ``prune`` goes by that."""
+        with contextlib.suppress(OSError):  # a store that may only be read serves as well
+            os.utime(self.path(digest))
+
+    def blob_files(self) -> list[Path]:
+        """The files of all blobs."""
+        return [path for path in self._blobs.iterdir() if _NAME.fullmatch(path.name)]
+
+    def partial_files(self) -> list[Path]:
+        """The files of all partial downloads."""
+        return [path for path in self._partial.iterdir() if _NAME.fullmatch(path.name)]
+
+    def forget(self, digest: Digest) -> None:
+        """Removes a partial download that nobody is working on."""
+        path = self._partial / digest.hex
+        descriptor = _open_locked(path)
+        if descriptor is not None:
+            path.unlink(missing_ok=True)
+            self.partial_state(digest).unlink(missing_ok=True)
+            os.close(descriptor)
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """While this is held, nothing that a build needs is pruned. Several may hold it."""
+        with self._guard(fcntl.LOCK_SH):
+            yield
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """While this is held, no build begins to use the store. Raises DiskError when one does already."""
+        with self._guard(fcntl.LOCK_EX | fcntl.LOCK_NB):
+            yield
+
+    @contextlib.contextmanager
+    def _guard(self, mode: int) -> Iterator[None]:
+        path = self.root / "in-use"
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise disk_error(error, path) from error
+        try:
+            try:
+                fcntl.flock(descriptor, mode)
+            except BlockingIOError as error:
+                remedy = "try again when the build has ended"
+                raise DiskError("a build is using it", where=str(self.root), remedy=remedy) from error
+            yield
+        finally:
+            os.close(descriptor)
 
     def writer(self) -> Writer:
         """A new blob: write, then ``commit``; left without a commit, nothing stays."""

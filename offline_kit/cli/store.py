@@ -1,0 +1,113 @@
+"""``offline-kit store ls | verify | prune``"""
+
+from __future__ import annotations
+
+import glob
+import json
+import re
+import time
+from pathlib import Path
+
+import click
+
+from offline_kit.cli import options
+from offline_kit.errors import DigestMismatch, DiskError, SpecError
+from offline_kit.intake import housekeeping
+from offline_kit.progress import size
+from offline_kit.spec.lock import Lock, parse_lock
+
+_AGE = re.compile(r"([0-9]{1,6})([mhdw])")
+_SECONDS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+def parse_age(context: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
+    """A callback for options: 90m, 12h, 30d, 4w."""
+    if text is None:
+        return None
+    match = _AGE.fullmatch(text.strip())
+    if match is None:
+        raise click.BadParameter(f"{text!r} is not a time: write it as 12h, 30d or 4w", context, parameter)
+    return float(match.group(1)) * _SECONDS[match.group(2)]
+
+
+@click.group()
+def store() -> None:
+    """Look after the blobs that are kept between builds."""
+
+
+@store.command("ls")
+@options.store
+@click.option("--json", "as_json", is_flag=True, help="As JSON on stdout.")
+def list_blobs(store: Path | None, as_json: bool) -> None:
+    """Show what is in the store, the largest first: size, days since a build used it, digest."""
+    opened = options.open_store(store)
+    found = housekeeping.held(opened)
+    if as_json:
+        rows = [{"digest": str(i.digest), "bytes": i.size, "used": int(i.used), "partial": i.partial} for i in found]
+        click.echo(json.dumps(rows, indent=2))
+        return
+    for item in found:
+        days = max(0.0, time.time() - item.used) / 86400
+        click.echo(f"{size(item.size):>10}  {days:5.0f} d  {item.digest}{'  (partial download)' if item.partial else ''}")
+    partial = [item for item in found if item.partial]
+    click.echo(
+        f"{opened.root}: {len(found) - len(partial)} blobs, {size(sum(i.size for i in found if not i.partial))}; "
+        f"{len(partial)} partial downloads, {size(sum(i.size for i in partial))}",
+        err=True,
+    )
+
+
+@store.command("verify")
+@options.store
+@options.jobs
+@options.log_format
+@options.quiet
+def verify_blobs(store: Path | None, jobs: int, log_format: str, quiet: bool) -> None:
+    """Hash every blob; damaged ones are removed, so that the next build fetches them again. Exit code 8 if there were any."""
+    damaged, whole = housekeeping.verify(options.open_store(store), jobs=jobs, progress=options.progress(quiet, log_format))
+    for item in damaged:
+        click.echo(f"{item.digest}: damaged, removed")
+    if damaged:
+        what = f"{len(damaged)} of {len(damaged) + whole} blobs were damaged and are removed"
+        raise DigestMismatch(what, where=str(store or "the store"), remedy="the next build fetches them again; check the disk")
+    click.echo(f"{whole} blobs, all whole")
+
+
+@store.command("prune")
+@options.store
+@click.option(
+    "--keep-locks",
+    "patterns",
+    multiple=True,
+    metavar="GLOB",
+    help="Keep what these lock files name: 'manifests/*.lock.json'. Can be given again.",
+)
+@click.option("--older-than", callback=parse_age, metavar="TIME", default=None, help="Keep what was used since: 12h, 30d, 4w.")
+@click.option("--dry-run", is_flag=True, help="Only show what would go.")
+def prune_blobs(store: Path | None, patterns: tuple[str, ...], older_than: float | None, dry_run: bool) -> None:
+    """Remove blobs and partial downloads that no kept lock names and that nobody has used for a time.
+
+    Says what went on stdout. Does nothing while a build uses the store, or when a lock cannot be read.
+    """
+    if not patterns and older_than is None:
+        raise click.UsageError("say what to keep: --keep-locks 'manifests/*.lock.json', --older-than 30d, or both")
+    keep = [_lock(Path(name)) for pattern in patterns for name in _matching(pattern)]
+    going = housekeeping.prune(options.open_store(store), keep, older_than=older_than or 0.0, dry_run=dry_run)
+    for item in going:
+        click.echo(f"{item.digest}  {size(item.size)}")
+    verb = "would go" if dry_run else "removed"
+    click.echo(f"{len(going)} {verb}, {size(sum(item.size for item in going))}", err=True)
+
+
+def _matching(pattern: str) -> list[str]:
+    found = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207  a pattern may be absolute, which Path.glob refuses
+    if not found:
+        raise SpecError("no lock file matches; nothing was removed", where=f"--keep-locks {pattern!r}")
+    return found
+
+
+def _lock(path: Path) -> Lock:
+    try:
+        return parse_lock(path.read_text(encoding="utf-8"), str(path))
+    except OSError as error:
+        raise DiskError(f"cannot be read, nothing was removed: {error.strerror}", where=str(path)) from error
