@@ -40,10 +40,8 @@ def merge(orig: Any, mine: Any, new: Any, where: str, conflicts: List[str]) -> A
 
 def carry(name: str, orig: Optional[bytes], mine: Optional[bytes], new: Optional[bytes]) -> Tuple[Optional[bytes], List[str]]:
     """The content of the file ``name`` in the new version (None: there is none), and the conflicts in it. Raises ValueError."""
-    if mine == orig:
-        return new, []
-    if new in (orig, mine):
-        return mine, []
+    if mine == orig or new in (orig, mine):
+        return (new if mine == orig else mine), []
     conflicts: List[str] = []
     if mine is None or new is None:
         gone, other = ("you removed it", "changed it") if mine is None else ("you changed it", "no longer has it")

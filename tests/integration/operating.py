@@ -23,15 +23,17 @@ from tests.testbed.dockerd import Dockerd
 ASK = """
 import http.client, sys, time
 port, key = int(sys.argv[1]), sys.stdin.readline().strip()
+question = '{"model": "tiny-chat", "messages": []}'
+headers = {"Authorization": "Bearer " + key, "Content-Type": "application/json"}
 while True:
     began = time.time()
     try:
         line = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-        line.request("POST", "/v1/chat/completions", '{"model": "tiny-chat", "messages": []}', {"Authorization": "Bearer " + key, "Content-Type": "application/json"})
+        line.request("POST", "/v1/chat/completions", question, headers)
         answer = line.getresponse()
         answer.read()
         status = answer.status
-    except OSError as error:
+    except OSError:
         status = 0
     print(began, status, flush=True)
     time.sleep(0.05)

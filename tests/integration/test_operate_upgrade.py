@@ -1,7 +1,8 @@
-"""deploy.sh upgrade and rollback between two versions: what is carried over, what refuses, what is undone, also after kill -9."""
+"""deploy.sh upgrade and rollback between two versions: what is carried over, what is refused, what is undone."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -55,7 +56,6 @@ def new(shelf: scripts_kit.Shelf, old: Host, tmp_path: Path, airgap: Dockerd) ->
     yield host
     if (old.kit / ".state/upgrade").exists():  # a failed test: the next one finds v1.0.0 serving all the same
         (old.kit / ".state/upgrade").unlink()
-    operating.Host.clean(old) if not old.serves("v1.0.0") else None
     assert old.deploy("start").returncode == 0
 
 
@@ -218,8 +218,6 @@ def test_another_version_does_not_start_over_one_that_serves(old: Host, new: Hos
 
 
 def _sha256(text: str) -> str:
-    import hashlib
-
     return hashlib.sha256(text.encode()).hexdigest()
 
 
