@@ -17,7 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-LENGTHS = (1000, 4096)
+LENGTHS = (1000, 4096, 32768)
 BATCHED, CONCURRENT = 2048, 2
 MEMORY = 10 << 30
 

@@ -11,6 +11,7 @@ import pytest
 from offline_kit.runtime import arch, kvcache, tensors
 from offline_kit.runtime.weights import weights
 from tests.data.architectures import make
+from tests.integration import plan_in_engine
 from tests.unit.plan_parts import FIXTURES, FOLDER, facts, record
 
 
@@ -87,6 +88,25 @@ def test_ranks_hold_together_at_least_the_whole(name: str, tp: int) -> None:
     stages = weights(known.tensors, known.arch, dtype_bytes=2, pp=2).ranks
     tied = known.arch.vocab * known.arch.hidden * 2 + 64 * known.arch.hidden * 2 if known.arch.tied else 0
     assert one <= sum(stages) <= one + tied + 2
+
+
+@pytest.mark.parametrize("name", FIXTURES)
+def test_the_kv_cache_is_the_one_that_vllm_computes(name: str) -> None:
+    """Against the record of vLLM's own classes (tests/integration/test_plan_engine.py holds it against vLLM)."""
+    theirs = json.loads((FOLDER.parent / "vllm-0.32.0-kv.json").read_text())[name]
+    assert len(theirs) == 6
+    for setting, their in theirs.items():
+        tp, kv = setting.split("/")
+        in_flight = plan_in_engine.BATCHED * plan_in_engine.CONCURRENT
+        options = kvcache.Options(tp=int(tp), kv_bytes=1 if kv == "fp8" else 2, in_flight=in_flight)
+        pool = kvcache.pool(facts(name).arch, options)
+        ours: dict[str, Any] = {"groups": len(pool.groups), "per_token": kvcache.per_token(facts(name).arch, options)}
+        if pool.groups:
+            blocks, lengths = pool.blocks([plan_in_engine.MEMORY]), plan_in_engine.LENGTHS
+            ours["blocks"] = blocks
+            ours["needed"] = {str(length): pool.needed(length) - pool.block_bytes[0] for length in lengths}
+            ours["at_once"] = {str(length): blocks / pool.blocks_for(length) for length in lengths}
+        assert ours == {key: their[key] for key in ours}, setting
 
 
 def test_qwen2_5_32b() -> None:

@@ -152,8 +152,8 @@ def test_models_that_cannot_be_read_are_bounded_by_their_files(host: Path) -> No
 
 def _project(target: str | None) -> tuple[Manifest, Lock, dict[str, bytes]]:
     data: dict[str, Any] = {
-        "apiVersion": "offline-kit/v1", "name": "n", "images": {k: {"source": "docker://r.io/x:1"} for k in ("engine", "gateway")},
-        "models": {"chat": {"source": "hf://a/b"}}, "services": "m", "engine_config": "e",
+        "apiVersion": "offline-kit/v1", "name": "n", "models": {"chat": {"source": "hf://a/b"}}, "services": "m",
+        "images": {key: {"source": "docker://r.io/x:1"} for key in ("engine", "gateway")}, "engine_config": "e",
     }  # fmt: skip
     manifest = Manifest.model_validate({**data, **({"target": {"gpus": target}} if target else {})})
     digest = str(Digest.of(b""))
