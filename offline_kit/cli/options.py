@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from offline_kit.cli.sizes import parse_size
-from offline_kit.intake.line import Options
-from offline_kit.intake.store import Store
 from offline_kit.progress import JsonLines, Progress, Silent, Terminal
+
+if TYPE_CHECKING:
+    from offline_kit.intake.line import Options
+    from offline_kit.intake.store import Store
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -83,11 +85,15 @@ def _remember_format(context: click.Context, value: str) -> str:
 
 def transfers(limit_rate: int | None, mirrors: dict[str, str]) -> Options:
     """How to fetch, from the options above."""
+    from offline_kit.intake.line import Options  # noqa: PLC0415  only commands that fetch load what fetches
+
     return Options(limit_rate=limit_rate, mirrors=mirrors)
 
 
 def open_store(path: Path | None) -> Store:
     """The store at ``path``, or at its default place."""
+    from offline_kit.intake.store import Store  # noqa: PLC0415  as above
+
     return Store(path or Store.default_root())
 
 
