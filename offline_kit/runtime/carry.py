@@ -29,8 +29,7 @@ def merge(orig: Any, mine: Any, new: Any, where: str, conflicts: List[str]) -> A
         merged = {}
         for key in [*new, *(key for key in mine if key not in new)]:
             place = f"{where}.{key}" if where else str(key)
-            sides = (side.get(key, _ABSENT) for side in (before, mine, new))
-            value = merge(*sides, place, conflicts)
+            value = merge(before.get(key, _ABSENT), mine.get(key, _ABSENT), new.get(key, _ABSENT), place, conflicts)
             if value is not _ABSENT:
                 merged[key] = value
         return merged
@@ -49,7 +48,7 @@ def carry(name: str, orig: Optional[bytes], mine: Optional[bytes], new: Optional
     values = [_parse(name, side) for side in (orig or b"", mine, new)]
     if not isinstance(values[1], dict) or not isinstance(values[2], dict):
         return mine, ["both changed it: yours is used"]
-    value = merge(*values, "", conflicts)
+    value = merge(values[0], values[1], values[2], "", conflicts)
     for side, content in ((values[1], mine), (values[2], new)):
         if _same(value, side):
             return content, conflicts

@@ -10,10 +10,13 @@ import dataclasses
 import http.client
 import json
 import os
+import random
+import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -23,7 +26,7 @@ from tests.testbed.dockerd import Dockerd
 ASK = """
 import http.client, sys, time
 port, key = int(sys.argv[1]), sys.stdin.readline().strip()
-question = '{"model": "tiny-chat", "messages": []}'
+question = '{"model": "tiny-chat", "max_tokens": 1, "messages": [{"role": "user", "content": "Hi"}]}'
 headers = {"Authorization": "Bearer " + key, "Content-Type": "application/json"}
 while True:
     began = time.time()
@@ -47,7 +50,7 @@ class Host:
     kit: Path
     dockerd: Dockerd
     ports: Mapping[str, int]
-    timeout: str = "60"
+    timeout: str = "180"
 
     @property
     def env(self) -> dict[str, str]:
@@ -104,6 +107,10 @@ class Host:
         argv = [*self.dockerd.nsenter, sys.executable, "-c", code, str(self.ports["router"]), path]
         return int(subprocess.run(argv, input=f"{key}\n", capture_output=True, text=True, check=True, timeout=30).stdout)
 
+    def client(self) -> Client:
+        """A client of this version's router."""
+        return Client(self.dockerd.nsenter, self.ports["router"], self.key)
+
     def clean(self) -> None:
         """Removes all of the project."""
         for identifier in self.dockerd.docker("ps", "--all", "--quiet", "--filter", self.project).split():
@@ -115,11 +122,11 @@ class Host:
 class Client:
     """Asks the chat model again and again while the block runs; `answers` are (time, status), status 0 for none."""
 
-    def __init__(self, host: Host) -> None:
-        argv = [*host.dockerd.nsenter, sys.executable, "-c", ASK, str(host.ports["router"])]
+    def __init__(self, enter: Sequence[str], port: int, key: str) -> None:
+        argv = [*enter, sys.executable, "-c", ASK, str(port)]
         self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self._process.stdin
-        self._process.stdin.write(f"{host.key}\n")
+        self._process.stdin.write(f"{key}\n")
         self._process.stdin.flush()
         self.answers: list[tuple[float, int]] = []
 
@@ -133,10 +140,47 @@ class Client:
         rows = [line.split() for line in said.splitlines() if line.count(" ") == 1]
         self.answers = [(float(moment), int(status)) for moment, status in rows]
 
-    def failed_for(self) -> float:
-        """Seconds from the first to the last answer that was not 200."""
-        failed = [moment for moment, status in self.answers if status != http.client.OK]
-        return failed[-1] - failed[0] if failed else 0.0
+    def failed_only_after(self, moment: float) -> bool:
+        """There were answers before `moment`, none failed before it, and the last ones are answers again."""
+        early = [status for began, status in self.answers if began < moment - 1]
+        return bool(early) and {*early, self.answers[-1][1]} == {http.client.OK}
+
+
+def kill(running: subprocess.Popen[str], step: str, seconds: float, *, group: bool) -> str:
+    """Kills a script `seconds` after it said that `step` begins: alone, or with all that it started. Returns what it said."""
+    assert running.stderr
+    said = list[str]()
+    reached, stream = threading.Event(), running.stderr
+
+    def read() -> None:
+        for line in stream:
+            said.append(line)
+            if line.startswith(f"==> {step}"):
+                reached.set()
+        reached.set()
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    assert reached.wait(300), said
+    time.sleep(seconds)
+    if group:
+        os.killpg(running.pid, signal.SIGKILL)
+    else:
+        running.kill()
+    running.wait()
+    reader.join(300)  # what it started may go on for a while, and holds the same stderr
+    stream.close()
+    return "".join(said)
+
+
+def moments(steps: Mapping[str, float]) -> list[tuple[str, float, bool]]:
+    """OFFLINE_KIT_MOMENTS (5) moments, chosen by OFFLINE_KIT_SEED (1): a step, seconds after it began, whole group or not."""
+    dice = random.Random(int(os.environ.get("OFFLINE_KIT_SEED", "1")))
+    chosen = []
+    for number in range(int(os.environ.get("OFFLINE_KIT_MOMENTS", "5"))):
+        step = list(steps)[number % len(steps)]
+        chosen.append((step, round(dice.uniform(0, steps[step]), 2), bool(number % 2)))
+    return chosen
 
 
 def settings(path: Path) -> dict[str, str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration import operating, scripts_kit
-from tests.integration.operating import Client, Host
+from tests.integration.operating import Host
 from tests.testbed.dockerd import Dockerd
 
 
@@ -32,7 +32,7 @@ def host(shelf: scripts_kit.Shelf, tmp_path_factory: pytest.TempPathFactory, air
 
 
 def test_keys_come_and_go_without_a_lost_request(host: Host) -> None:
-    with Client(host) as client:
+    with host.client() as client:
         added = host.deploy("keys", "add", "team-a")
         key = added.stdout.strip()
         assert added.returncode == 0 and len(key) == 48 and host.status_of(key) == 200

@@ -56,8 +56,14 @@ def test_comments_survive_where_only_one_side_changed() -> None:
 
 @pytest.mark.parametrize(
     "orig, mine, new, content, conflicts",
-    [(None, b"m", None, b"m", 0), (b"o", None, b"o", None, 0), (b"o", None, b"n", None, 1), (b"o", b"m", None, b"m", 1)]
-    + [(b"o", b"m", b"n", b"m", 1), (None, None, b"n", b"n", 0)],
+    [
+        (None, b"m", None, b"m", 0),
+        (b"o", None, b"o", None, 0),
+        (b"o", None, b"n", None, 1),
+        (b"o", b"m", None, b"m", 1),
+        (b"o", b"m", b"n", b"m", 1),
+        (None, None, b"n", b"n", 0),
+    ],
 )
 def test_other_files_are_whole(
     orig: bytes | None, mine: bytes | None, new: bytes | None, content: bytes | None, conflicts: int
