@@ -143,6 +143,8 @@ def build(
     if not VERSION.fullmatch(version):
         raise SpecError(f"not a version: {version!r}", remedy="letters, digits, '.', '_' and '-', 63 at most")
     project = open_project(manifest_path)
+    if shape.base and (shape.base.lock.name, shape.base.version) == (project.manifest.name, version):
+        raise SpecError(f"{version} is the version of the base itself", remedy="give the new bundle another version")
     lock = current_lock(project, store, locked=locked, jobs=jobs, options=options, progress=progress)
     check_target(project.manifest, lock, project.config)
     top = f"{lock.name}-{version}"
