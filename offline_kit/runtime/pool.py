@@ -62,7 +62,9 @@ def _server(engine: Engine, temp: str, port: int) -> str:
         location / {{
             set $replica {engine.service}:{port};
             # On a bridge of this host a connection takes no time; one to an address that is gone would take seconds.
+            # Docker answers for a name that it knows in milliseconds, and never for that of a stopped container.
             proxy_connect_timeout 500ms;
+            resolver_timeout 700ms;
             proxy_pass http://$replica$request_uri;
         }}
         error_page 502 503 = /.failed/502;

@@ -110,7 +110,7 @@ class RunningKit:
             self.compose("up", "-d", "--no-deps", *services)
             self.wait(*services)
 
-    def wait(self, *services: str, seconds: float = 180) -> None:
+    def wait(self, *services: str, seconds: float = 420) -> None:
         """Until each service runs and, where it has a health check, is healthy."""
         form = "{{.State.Status}} {{if .State.Health}}{{.State.Health.Status}}{{else}}healthy{{end}}"
         deadline = time.monotonic() + seconds

@@ -118,10 +118,13 @@ def engine(address: str, port: int, name: str) -> Iterator[Engine]:
 
 
 class Names:
-    """A name server: ``table`` maps names to IPv4 addresses, and what is not in there does not exist."""
+    """A name server: ``table`` maps names to IPv4 addresses, and what is not in there does not exist.
+
+    Of names in ``silent`` it never answers, as Docker's does of a container that was stopped.
+    """
 
     def __init__(self, table: dict[str, str]) -> None:
-        self.table = table
+        self.table, self.silent = table, set[str]()
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind(("127.0.0.1", 0))
         self.address = "{}:{}".format(*self._socket.getsockname())
@@ -139,16 +142,21 @@ class Names:
             question, client = self._socket.recvfrom(512)
             if not question:
                 return
-            self._socket.sendto(self._answer(question), client)
+            if self._name(question) not in self.silent:
+                self._socket.sendto(self._answer(question), client)
 
-    def _answer(self, question: bytes) -> bytes:
+    def _name(self, question: bytes) -> str:
         labels, position = [], 12
         while question[position]:
             length = question[position]
             labels.append(question[position + 1 : position + 1 + length].decode())
             position += length + 1
-        asked = question[12 : position + 5]
-        address = self.table.get(".".join(labels))
+        return ".".join(labels)
+
+    def _answer(self, question: bytes) -> bytes:
+        name = self._name(question)
+        asked = question[12 : 12 + len(name) + 2 + 4]
+        address = self.table.get(name)
         flags, count = (0x8180, 1) if address else (0x8183, 0)
         answer = question[:2] + struct.pack(">HHHHH", flags, 1, count, 0, 0) + asked
         if address:

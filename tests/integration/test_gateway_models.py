@@ -163,6 +163,14 @@ def test_an_address_that_is_gone_is_not_waited_for(front: Gateway, engines: dict
     assert max(answer.elapsed.total_seconds() for answer in answers) < 4
 
 
+def test_a_name_of_which_nobody_answers_is_not_waited_for(front: Gateway, engines: dict[str, Engine]) -> None:
+    """Docker's name server keeps silent about a stopped container; the gateway's own log says how long it asked."""
+    front.names.silent.add("engine-chat")
+    assert {front.ask(PATH).status_code for _ in range(6)} == {200}
+    tries = [entry["engine_seconds"].split(" : ")[-1].split(", ") for entry in front.entries()]
+    assert [seconds for first, *others in tries if others for seconds in [float(first)] if 0.5 < seconds < 1]
+
+
 def test_a_question_that_kills_an_engine_kills_one(front: Gateway, engines: dict[str, Engine]) -> None:
     answer = front.ask(PATH, json={**QUESTION, "die": True})
     assert (answer.status_code, answer.json()["error"]["code"]) == (502, 502)
