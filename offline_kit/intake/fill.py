@@ -16,12 +16,13 @@ import requests
 
 from offline_kit.digest import Digest
 from offline_kit.errors import DigestMismatch, Interrupted
+from offline_kit.intake.disk import disk_error
 from offline_kit.intake.frontier import Frontier
 from offline_kit.intake.item import Advance, Download, arriving, total
 from offline_kit.intake.ledger import Ledger
-from offline_kit.intake.line import Again, Line, hang_up
+from offline_kit.intake.line import Line, hang_up
 from offline_kit.intake.parts import Left, Parts, Span
-from offline_kit.intake.store import disk_error
+from offline_kit.intake.words import Again
 
 _AT_ONCE = 8 << 20  # bytes that a stream reads back before it looks at its socket again
 _FAREWELL = 5.0  # seconds that streams which were told to end are waited for

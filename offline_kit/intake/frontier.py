@@ -11,9 +11,9 @@ import os
 import threading
 
 from offline_kit.digest import CHUNK, Hasher
+from offline_kit.intake.disk import disk_error
 from offline_kit.intake.ledger import crc32
 from offline_kit.intake.parts import Parts
-from offline_kit.intake.store import disk_error
 
 
 class Frontier:

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from offline_kit.intake import crew
+from offline_kit.intake.disk import disk_error
 from offline_kit.intake.line import Line
-from offline_kit.intake.store import Store, disk_error
+from offline_kit.intake.store import Store
 from offline_kit.intake.transfer import Download
 from offline_kit.runtime import arch, tensors
 from offline_kit.spec.lock import LockedFile, ModelFacts

@@ -16,8 +16,9 @@ from pathlib import Path
 from offline_kit.digest import Digest, Hasher, read_chunks
 from offline_kit.errors import Interrupted
 from offline_kit.intake import crew
+from offline_kit.intake.disk import disk_error
 from offline_kit.intake.line import Line, Options
-from offline_kit.intake.store import Store, disk_error
+from offline_kit.intake.store import Store
 from offline_kit.progress import Progress
 from offline_kit.spec.lock import Lock
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from isal import isal_zlib
 
-from offline_kit.intake.store import disk_error
+from offline_kit.intake.disk import disk_error
 
 crc32: Any = isal_zlib.crc32  # isal has no types for its functions
 _HEAD = struct.Struct("<8sQQI")  # magic, size of the file, size of a segment, check

@@ -9,29 +9,26 @@ line may break as often as it likes while it moves; proxies and CA bundles come 
 from __future__ import annotations
 
 import contextlib
-import email.utils
-import http.client
 import os
 import random
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import requests
 import requests.auth
-import urllib3
 
 from offline_kit import __version__
 from offline_kit.digest import CHUNK
-from offline_kit.errors import AccessDenied, Interrupted, NetworkError
+from offline_kit.errors import Interrupted, NetworkError
+from offline_kit.intake.pace import Figures, Pace
+from offline_kit.intake.words import Again, closed_proxy, in_words, retry_after
 
 T = TypeVar("T")
 _PASSING = {408, 425, 429}
 _WORTH = 1 << 20  # bytes: an attempt that brought this many was no failure
-_LONGEST = 300.0  # seconds that a server may make us wait
 
 
 @dataclass(frozen=True)
@@ -61,44 +58,6 @@ class Auth(Protocol):
 
     def renew(self, challenge: str, refused: str | None) -> bool:
         """Called on a 401 with its ``WWW-Authenticate`` and the header that was refused; True: there is a new one to try."""
-
-
-class Again(Exception):
-    """An attempt failed in a way that may pass. ``delay``: seconds that the server asked for."""
-
-    def __init__(self, reason: str, delay: float | None = None) -> None:
-        super().__init__(reason)
-        self.reason, self.delay = reason, delay
-
-
-class Figures:
-    """What a run cost: ``fetched`` and ``reused`` in bytes, ``retried`` in attempts."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.fetched = self.reused = self.retried = 0
-
-    def add(self, *, fetched: int = 0, reused: int = 0, retried: int = 0) -> None:
-        with self._lock:
-            self.fetched += fetched
-            self.reused += reused
-            self.retried += retried
-
-
-class Pace:
-    """When the next byte may come at ``rate`` bytes a second; None: at once. Safe for several threads."""
-
-    def __init__(self, rate: int | None) -> None:
-        self._rate, self._free, self._lock = rate, 0.0, threading.Lock()
-
-    def delay(self, amount: int) -> float:
-        """Seconds to wait after ``amount`` bytes; what was not used in idle times is not made up for."""
-        if self._rate is None:
-            return 0.0
-        with self._lock:
-            now = time.monotonic()
-            self._free = max(self._free, now) + amount / self._rate
-            return self._free - now
 
 
 @dataclass(frozen=True)
@@ -170,16 +129,16 @@ class Line:
 
         Raises Again (also while the body is read inside the block), NetworkError (no sense in trying again).
         """
-        with _in_words(url), contextlib.ExitStack() as stack:
+        with in_words(url), contextlib.ExitStack() as stack:
             response = stack.enter_context(self._send(url, headers, auth, form))
             if response.status_code == 401 and auth is not None:
                 refused = response.request.headers.get("Authorization")
                 if auth.renew(response.headers.get("WWW-Authenticate", ""), refused):
                     response = stack.enter_context(self._send(url, headers, auth, form))
             if response.status_code == 407:
-                raise _closed_proxy(url)
+                raise closed_proxy(url)
             if response.status_code in _PASSING or response.status_code >= 500:
-                raise Again(f"HTTP {response.status_code} {response.reason}", _retry_after(response.headers.get("Retry-After")))
+                raise Again(f"HTTP {response.status_code} {response.reason}", retry_after(response.headers.get("Retry-After")))
             yield response
 
     def read(
@@ -280,52 +239,3 @@ class _Authorization(requests.auth.AuthBase):
         if header is not None:
             request.headers["Authorization"] = header
         return request
-
-
-@contextlib.contextmanager
-def _in_words(url: str) -> Iterator[None]:
-    """Turns the exceptions of requests, urllib3 and sockets into Again or NetworkError."""
-    try:
-        yield
-    except (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
-        reason = _reason(error)
-        if isinstance(error, requests.exceptions.ProxyError) and "407" in reason:
-            raise _closed_proxy(url) from error
-        if "CERTIFICATE_VERIFY_FAILED" in str(error):
-            remedy = "if a company CA signs here, name its file in SSL_CERT_FILE"
-            raise NetworkError(f"the server's certificate is not trusted: {reason}", where=url, remedy=remedy) from error
-        if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, requests.TooManyRedirects)):
-            raise NetworkError(reason, where=url) from error
-        raise Again(reason) from error
-
-
-def _closed_proxy(url: str) -> AccessDenied:
-    remedy = "put it into HTTPS_PROXY: http://NAME:PASSWORD@HOST:PORT"
-    return AccessDenied("the proxy wants a login, or refuses this one", where=url, remedy=remedy)
-
-
-def _reason(error: BaseException) -> str:
-    """The innermost cause, in a few words."""
-    inner: Any = error
-    if isinstance(error, (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)):
-        return "timed out"
-    while deeper := next(
-        (item for item in (getattr(inner, "reason", None), *inner.args) if isinstance(item, BaseException)), None
-    ):
-        inner = deeper
-    text = str(inner).rpartition(": ")[2] or type(inner).__name__
-    return f"through the proxy: {text}" if isinstance(error, requests.exceptions.ProxyError) else text
-
-
-def _retry_after(text: str | None) -> float | None:
-    """Seconds, from a number or a date; None where the server said nothing that can be understood."""
-    if not text:
-        return None
-    try:
-        seconds = float(text)
-    except ValueError:
-        try:
-            seconds = email.utils.parsedate_to_datetime(text).timestamp() - time.time()
-        except ValueError:
-            return None
-    return min(max(seconds, 0.0), _LONGEST)

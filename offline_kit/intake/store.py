@@ -9,7 +9,6 @@ removed, except a partial download, which the next run goes on with; full and fo
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import json
 import os
@@ -24,20 +23,11 @@ from typing import Any
 
 from offline_kit.digest import Digest, Hasher
 from offline_kit.errors import DigestMismatch, DiskError
+from offline_kit.intake.disk import disk_error, open_locked, write_all
 
 _NAME = re.compile("[0-9a-f]{64}")
 _LEFT_BEHIND = 60.0  # seconds: younger temporary files may belong to a writer that has not locked its file yet
 _SETTLED_NS = 2_000_000_000  # a file that changed this recently may change again without its times telling
-
-
-def disk_error(error: OSError, path: Path) -> DiskError:
-    """The error to show for ``error`` while reading or writing ``path``."""
-    remedy = (
-        "free some space there, or give another folder with --store"
-        if error.errno == errno.ENOSPC
-        else "check that it can be used"
-    )
-    return DiskError(error.strerror or str(error), where=str(error.filename or path), remedy=remedy)
 
 
 class Store:
@@ -94,7 +84,7 @@ class Store:
     def forget(self, digest: Digest) -> None:
         """Removes a partial download that nobody is working on."""
         path = self._partial / digest.hex
-        descriptor = _open_locked(path)
+        descriptor = open_locked(path)
         if descriptor is not None:
             path.unlink(missing_ok=True)
             self.partial_state(digest).unlink(missing_ok=True)
@@ -188,7 +178,7 @@ class Store:
         descriptor: int | None = None
         while descriptor is None and not self.path(digest).exists() and not stop.is_set():
             try:
-                descriptor = _open_locked(path)
+                descriptor = open_locked(path)
             except OSError as error:
                 raise disk_error(error, path) from error
             if descriptor is None:
@@ -236,7 +226,7 @@ class Store:
         for path in self._partial.glob("tmp-*"):
             with contextlib.suppress(FileNotFoundError):
                 if time.time() - path.stat().st_mtime > _LEFT_BEHIND:
-                    descriptor = _open_locked(path)
+                    descriptor = open_locked(path)
                     if descriptor is not None:
                         path.unlink(missing_ok=True)
                         os.close(descriptor)
@@ -292,33 +282,5 @@ def check(title: str, found: Digest, size: int, expected: Digest | None, expecte
         raise DigestMismatch(f"has digest {found}, expected {expected}", where=title, remedy=remedy)
 
 
-def write_all(descriptor: int, data: bytes | memoryview, path: Path) -> None:
-    """Writes every byte of ``data``. Raises DiskError that names ``path``."""
-    view = memoryview(data)
-    try:
-        while view:
-            view = view[os.write(descriptor, view) :]
-    except OSError as error:
-        raise disk_error(error, path) from error
-
-
 def _identity(stat: os.stat_result) -> list[int]:
     return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
-
-
-def _open_locked(path: Path) -> int | None:
-    """A descriptor of the file under this name (made if absent) that nobody else holds, or None if somebody does."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Between open and lock, the holder may have renamed the file to its final name: then this is not ours to write.
-        if os.fstat(descriptor).st_ino == path.stat().st_ino:
-            return descriptor
-    except (BlockingIOError, FileNotFoundError):
-        os.close(descriptor)
-        return None
-    except BaseException:
-        os.close(descriptor)
-        raise
-    os.close(descriptor)
-    return None

@@ -19,7 +19,8 @@ from offline_kit.digest import Digest
 from offline_kit.errors import DigestMismatch, NetworkError, NotFound
 from offline_kit.intake.item import Download
 from offline_kit.intake.ledger import Ledger
-from offline_kit.intake.line import Line, Pace
+from offline_kit.intake.line import Line
+from offline_kit.intake.pace import Pace
 from offline_kit.intake.store import Store
 from offline_kit.intake.transfer import download
 from tests.intake_parts import QUICK, write

@@ -12,7 +12,8 @@ import pytest
 
 from offline_kit.digest import Digest
 from offline_kit.errors import DigestMismatch, DiskError
-from offline_kit.intake.store import Store, disk_error
+from offline_kit.intake.disk import disk_error
+from offline_kit.intake.store import Store
 
 DATA = b"weights" * 1000
 

@@ -17,10 +17,11 @@ import pytest
 
 from offline_kit.digest import Digest
 from offline_kit.errors import AccessDenied, DigestMismatch, Interrupted, NetworkError, NotFound
-from offline_kit.intake.line import Line, _retry_after
+from offline_kit.intake.line import Line
 from offline_kit.intake.sources.credentials import Fixed
 from offline_kit.intake.store import Store
 from offline_kit.intake.transfer import Download, download
+from offline_kit.intake.words import retry_after
 from tests.intake_parts import QUICK, write
 from tests.testbed.faults import Fault
 from tests.testbed.hub import Hub
@@ -103,9 +104,9 @@ def test_the_pause_that_the_server_asks_for_is_kept(source: Hub, line: Line, tmp
 
 
 def test_retry_after_in_all_its_forms() -> None:
-    assert _retry_after(None) is None and _retry_after("soon") is None
-    assert _retry_after("2") == 2 and _retry_after("999999") == 300
-    assert _retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0
+    assert retry_after(None) is None and retry_after("soon") is None
+    assert retry_after("2") == 2 and retry_after("999999") == 300
+    assert retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0
 
 
 def test_a_failure_that_stays_is_said_with_its_reason(source: Hub, line: Line, tmp_path: Path) -> None:

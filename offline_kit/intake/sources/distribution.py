@@ -15,11 +15,12 @@ from functools import cached_property
 
 from offline_kit.digest import Digest
 from offline_kit.errors import DigestMismatch, KitError, NetworkError, NotFound
-from offline_kit.intake.line import Again, Line
+from offline_kit.intake.line import Line
 from offline_kit.intake.sources.base import on_loopback
 from offline_kit.intake.sources.credentials import RegistryAuth
 from offline_kit.intake.sources.image import INDEXES, MANIFESTS
 from offline_kit.intake.transfer import Download
+from offline_kit.intake.words import Again
 from offline_kit.spec.names import ImageReference
 
 ACCEPT = ", ".join((*MANIFESTS, *INDEXES))

@@ -31,11 +31,11 @@ from huggingface_hub.utils import logging as hub_logging
 from offline_kit.digest import Digest
 from offline_kit.errors import AccessDenied, KitError, NetworkError, NotFound, SpecError
 from offline_kit.intake import crew
-from offline_kit.intake.line import Again
 from offline_kit.intake.sources import web
 from offline_kit.intake.sources.base import Context, Piece
 from offline_kit.intake.sources.credentials import Fixed
 from offline_kit.intake.transfer import Download, download
+from offline_kit.intake.words import Again
 from offline_kit.spec.lock import LockedFile, LockedModel
 from offline_kit.spec.manifest import ModelSpec
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from offline_kit.digest import Digest, Hasher, read_chunks
 from offline_kit.errors import DigestMismatch, DiskError, Interrupted, NotFound, SpecError
 from offline_kit.intake import headers, safetensors, weights
+from offline_kit.intake.disk import disk_error
 from offline_kit.intake.sources.base import Context, Piece
-from offline_kit.intake.store import disk_error
 from offline_kit.intake.transfer import Advance
 from offline_kit.spec.lock import LockedFile, LockedModel
 from offline_kit.spec.manifest import ModelSpec
