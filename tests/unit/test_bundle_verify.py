@@ -98,6 +98,18 @@ def _unpacks_to(data: bytes, tar: bytes) -> bool:
         return False
 
 
+def test_an_empty_gzip_member_in_front(small: bytes, tmp_path: Path) -> None:
+    """It would make the bundle pass as somebody else's compression, whose container is not proven."""
+    bundle = tmp_path / "kit.tar.gz"
+    for front in (gzip.compress(b""), gzip.compress(b"") * 3):
+        bundle.write_bytes(front + small)
+        assert "an empty gzip member is glued in" in said(check(bundle))
+    packed = gzip.compress(gzip.decompress(small))
+    for glued in (packed + gzip.compress(b""), gzip.compress(b"") + packed):
+        bundle.write_bytes(glued)
+        assert not check(bundle).whole
+
+
 def test_flips(small: bytes, tmp_path: Path) -> None:
     """Each byte of the structure around every fifth member and of the end mark, and every 61st of all others: one bit flipped.
     (All 64,721 positions were tried once by hand: none was accepted.)"""
