@@ -53,7 +53,8 @@ CMD ["nginx", "-g", "daemon off;"]
 MONITORING_FILE = f"""\
 FROM {BASE}
 RUN apt-get update -qq && cd /tmp && apt-get download -qq @PACKAGE@ && dpkg-deb -x *.deb /tmp/unpacked \\
- && cp -a /tmp/unpacked@PROGRAM@ @PROGRAM@ && rm -rf /tmp/* /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt && @PROGRAM@ --version
+ && cp -a /tmp/unpacked@PROGRAM@ @PROGRAM@ && rm -rf /tmp/* /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt \
+&& @PROGRAM@ --version
 ENTRYPOINT ["@PROGRAM@"]
 """
 TINY_FILE = 'FROM scratch\nADD root.tar /\nRUN ["/bin/busybox", "--install", "-s", "/bin"]\nCMD ["/bin/sh"]\n'
