@@ -1,7 +1,7 @@
 """Runs inside the CPU engine image: what vLLM itself says of the KV cache, as JSON on stdout.
 
     python3 plan_in_engine.py specs FOLDER      KV pages, groups and blocks of every fixture in FOLDER, by vLLM's own classes
-    python3 plan_in_engine.py blocks MODEL KEY=VALUE...    the KV blocks of a real engine after it has started
+    python3 plan_in_engine.py blocks JSON       model -> arguments: KV blocks of real engines, started one after another
 
 Rules: nothing of ours is imported: what a layer caches comes from transformers' configuration classes and vLLM's convertor,
 sizes and groups from vLLM's KV-cache specs; only what those need of a VllmConfig is made up, as plain values.
@@ -141,8 +141,18 @@ def _state(record: dict[str, Any], text: Any, tp: int) -> Any:
     return MambaSpec(shapes=shapes, dtypes=(torch.bfloat16, torch.bfloat16), block_size=4096)
 
 
-def blocks(model: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """A real engine, started; what it decided about its cache."""
+def blocks(wishes: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Real engines, started; what they decided about their caches. In one process: to import vLLM takes longest."""
+    from vllm.distributed import cleanup_dist_env_and_memory
+
+    found = {}
+    for model, arguments in wishes.items():
+        found[model] = _started(model, arguments)
+        cleanup_dist_env_and_memory()
+    return found
+
+
+def _started(model: str, arguments: dict[str, Any]) -> dict[str, Any]:
     from vllm import LLM
 
     engine = LLM(model=model, enforce_eager=True, gpu_memory_utilization=0.3, **arguments).llm_engine
@@ -158,7 +168,7 @@ def blocks(model: str, arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def main(words: list[str]) -> None:
-    answer = specs(Path(words[1])) if words[0] == "specs" else blocks(words[1], json.loads(words[2]))
+    answer = specs(Path(words[1])) if words[0] == "specs" else blocks(json.loads(words[1]))
     print("\n" + json.dumps(answer))
 
 

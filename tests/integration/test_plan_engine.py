@@ -20,8 +20,7 @@ from tests.testbed.registry import Registry
 FIXTURES = REPOSITORY / "tests/data/architectures"
 SCRIPT = REPOSITORY / "tests/integration/plan_in_engine.py"
 STRICT = (
-    "--network", "none", "--read-only", "--tmpfs", "/tmp:exec", "--entrypoint", "python3",
-    "--env", "HOME=/tmp", "--env", "VLLM_CACHE_ROOT=/tmp/vllm", "--env", "VLLM_ENABLE_V1_MULTIPROCESSING=0",
+    "--network", "none", "--entrypoint", "python3", "--env", "HOME=/tmp", "--env", "VLLM_ENABLE_V1_MULTIPROCESSING=0",
 )  # fmt: skip
 ENGINES: dict[str, dict[str, Any]] = {
     "tiny-chat": {"max_model_len": 256, "dtype": "bfloat16", "kv_cache_memory_bytes": 32 << 20, "max_num_seqs": 4},
@@ -65,24 +64,24 @@ def test_the_record_is_what_vllm_computes(inside: Inside) -> None:
     assert theirs == recorded, "benchmarks and unit tests lean on this record: write it anew"
 
 
-@pytest.mark.parametrize("name", list(ENGINES))
-def test_a_real_engine_has_as_many_blocks_as_planned(inside: Inside, testbed: Testbed, name: str) -> None:
-    told = inside("blocks", f"/models/{name}", json.dumps(ENGINES[name]))
-    wish = dict(ENGINES[name])
-    arguments = {key: wish[key] for key in ("kv_cache_memory_bytes", "max_num_seqs") if key in wish}
-    entry = {
-        "name": name, "path": name, "type": "chat" if name == "tiny-chat" else "embedding", "port": 8001,
-        "gpu_memory_utilization": 0.3, "max_model_len": wish["max_model_len"], "tensor_parallel_size": 1,
-        "dtype": wish["dtype"], "engine_args": arguments,
-    }  # fmt: skip
-    settings = config.load(json.dumps({"models": {"m": entry}}), "", device="cpu")
-    facts = Facts.of(kit.look(testbed.models / name))
-    need = demand.demand(settings.models[0], settings, facts, 8 << 30)
-    if name == "tiny-chat":
-        planned = need.pool.blocks([need.kv_fixed or 0])
-        assert told["block"] == need.pool.options.block
-        assert abs(planned - told["blocks"]) <= 0.01 * told["blocks"], (planned, told)
-        assert told["tokens"] == planned * told["block"]
-    else:
-        assert need.pool.groups == () and need.kv_fixed is None
-        assert told["blocks"] in (None, 0, 1), "an encoder keeps the one block that is never given out, or none"
+def test_real_engines_have_as_many_blocks_as_planned(inside: Inside, testbed: Testbed) -> None:
+    started = inside("blocks", json.dumps({f"/models/{name}": wish for name, wish in ENGINES.items()}))
+    assert len(started) == len(ENGINES)
+    for name, wish in ENGINES.items():
+        told = started[f"/models/{name}"]
+        arguments = {key: wish[key] for key in ("kv_cache_memory_bytes", "max_num_seqs") if key in wish}
+        entry = {
+            "name": name, "path": name, "type": "chat" if name == "tiny-chat" else "embedding", "port": 8001,
+            "gpu_memory_utilization": 0.3, "max_model_len": wish["max_model_len"], "tensor_parallel_size": 1,
+            "dtype": wish["dtype"], "engine_args": arguments,
+        }  # fmt: skip
+        settings = config.load(json.dumps({"models": {"m": entry}}), "", device="cpu")
+        need = demand.demand(settings.models[0], settings, Facts.of(kit.look(testbed.models / name)), 8 << 30)
+        if name == "tiny-chat":
+            planned = need.pool.blocks([need.kv_fixed or 0])
+            assert told["block"] == need.pool.options.block
+            assert abs(planned - told["blocks"]) <= 0.01 * told["blocks"], (planned, told)
+            assert told["tokens"] == planned * told["block"]
+        else:
+            assert need.pool.groups == () and need.kv_fixed is None
+            assert told["blocks"] in (None, 0, 1), "an encoder keeps the one block that is never given out, or none"
