@@ -17,7 +17,7 @@ import pytest
 
 from offline_kit.digest import Digest
 from offline_kit.errors import AccessDenied, DigestMismatch, Interrupted, NetworkError, NotFound
-from offline_kit.intake.line import Line
+from offline_kit.intake.line import Line, Options
 from offline_kit.intake.sources.credentials import Fixed
 from offline_kit.intake.store import Store
 from offline_kit.intake.transfer import Download, download
@@ -96,11 +96,17 @@ def test_passing_failures_are_tried_again(source: Hub, line: Line, tmp_path: Pat
     assert line.figures.retried == 3
 
 
-def test_the_pause_that_the_server_asks_for_is_kept(source: Hub, line: Line, tmp_path: Path) -> None:
-    source.faults.add(Fault("status", status=429, seconds=1))
-    begin = time.monotonic()
-    download(line, Store(tmp_path / "s"), wish(source))
-    assert 1 <= time.monotonic() - begin < 3
+def test_the_pause_that_the_server_asks_for_is_kept(source: Hub, tmp_path: Path) -> None:
+    pauses: list[float] = []
+
+    class Patient(Line):
+        def pause(self, seconds: float) -> None:
+            pauses.append(seconds)
+
+    source.faults.add(Fault("status", status=429, seconds=7))
+    with Patient(QUICK) as patient:
+        download(patient, Store(tmp_path / "s"), wish(source))
+    assert pauses == [7.0]
 
 
 def test_retry_after_in_all_its_forms() -> None:
@@ -116,10 +122,8 @@ def test_a_failure_that_stays_is_said_with_its_reason(source: Hub, line: Line, t
 
 
 def test_a_silent_socket_is_left(source: Hub, line: Line, tmp_path: Path) -> None:
-    source.faults.add(Fault("stall", at=3_000_000, seconds=4))
-    begin = time.monotonic()
+    source.faults.add(Fault("stall", at=3_000_000, seconds=30))
     download(line, Store(tmp_path / "s"), wish(source))
-    assert time.monotonic() - begin < 3.5
     assert source.log[0].range == "bytes=3000000-", "the second request, which was answered first"
 
 
@@ -204,9 +208,10 @@ def test_credentials_do_not_follow_a_redirect(source: Hub, line: Line, tmp_path:
 
 
 def test_a_stop_is_prompt(source: Hub, tmp_path: Path) -> None:
-    source.faults.add(Fault("stall", at=3_000_000, seconds=3))
+    """Long before the silent server would speak again, or the line would lose patience."""
+    source.faults.add(Fault("stall", at=3_000_000, seconds=90))
     outcome: list[BaseException] = []
-    with Line(QUICK) as line:
+    with Line(Options(read_timeout=60)) as line:
 
         def run() -> None:
             try:
@@ -216,19 +221,19 @@ def test_a_stop_is_prompt(source: Hub, tmp_path: Path) -> None:
 
         thread = threading.Thread(target=run)
         thread.start()
-        time.sleep(0.4)
-        begin = time.monotonic()
+        while line.figures.fetched < 3_000_000:
+            time.sleep(0.01)
         line.stop()
-        thread.join(5)
-        assert time.monotonic() - begin < 0.5
+        thread.join(30)
+        assert not thread.is_alive()
     assert len(outcome) == 1
-    assert (tmp_path / "s/partial" / DIGEST.hex).stat().st_size > 2_000_000, "what came stays"
+    assert (tmp_path / "s/partial" / DIGEST.hex).stat().st_size == 3_000_000, "what came stays"
 
 
 CHILD = """
 import sys
 from offline_kit.digest import Digest
-from offline_kit.intake.line import Line
+from offline_kit.intake.line import Line, Options
 from offline_kit.intake.store import Store
 from offline_kit.intake.transfer import Download, download
 from pathlib import Path
@@ -288,8 +293,13 @@ def test_a_disk_that_fills_up(source: Hub, tmp_path: Path) -> None:
 
 
 def test_ctrl_c_ends_a_run_at_once(source: Hub, tmp_path: Path) -> None:
-    source.faults.add(Fault("stall", at=1_500_000, seconds=4))
-    work = CHILD.replace("    download(", "    crew.run([lambda: download(").rstrip() + "], 2, line.stop)\n"
+    source.faults.add(Fault("stall", at=1_500_000, seconds=90))
+    work = (
+        CHILD.replace("QUICK) as line", "QUICK.__class__()) as line")
+        .replace("    download(", "    crew.run([lambda: download(")
+        .rstrip()
+        + "], 2, line.stop)\n"
+    )
     command = [sys.executable, "-c", "from offline_kit.intake import crew\n" + work]
     child = subprocess.Popen(
         [*command, str(tmp_path / "s"), wish(source).url, str(DIGEST), str(len(PAYLOAD))], stderr=subprocess.PIPE
@@ -298,8 +308,7 @@ def test_ctrl_c_ends_a_run_at_once(source: Hub, tmp_path: Path) -> None:
     deadline = time.monotonic() + 10
     while not (partial.exists() and partial.stat().st_size >= 1_400_000) and time.monotonic() < deadline:
         time.sleep(0.01)
-    begin = time.monotonic()
     child.send_signal(signal.SIGINT)
-    _, talk = child.communicate(timeout=10)
-    assert time.monotonic() - begin < 1 and b"KeyboardInterrupt" in talk
+    _, talk = child.communicate(timeout=30)
+    assert b"KeyboardInterrupt" in talk
     assert partial.stat().st_size >= 1_400_000
