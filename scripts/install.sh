@@ -12,23 +12,28 @@ LIB="$HERE/scripts/lib"
 . "$LIB/receipt.sh"
 # shellcheck source-path=SCRIPTDIR source=lib/base.sh
 . "$LIB/base.sh"
+# shellcheck source-path=SCRIPTDIR source=lib/cuda.sh
+. "$LIB/cuda.sh"
 
 ASK=yes START=yes
 
 help() {
     cat <<HELP
-Usage: $0 [--dry-run] [--yes] [--device nvidia|cpu] [--no-start] [--env-file FILE] [--base KIT]
+Usage: $0 [--dry-run] [--yes] [--device nvidia|cpu] [--with monitoring,nginx] [--no-start]
+       [--env-file FILE] [--base KIT] [--json-receipt FILE]
 
-Installs this kit here, where it was unpacked: checks every file, looks for reasons to fail, loads the images, writes .env (settings and a
-new API key; one that is there stays), applies the configuration, starts the services, waits until they are healthy, asks each
-one question, and writes .state/receipt.json. Run again, it changes only what is not yet as it should be.
+Installs this kit here, where it was unpacked: checks every file, looks for reasons to fail, loads the images, tries CUDA in one of
+them, writes .env (settings and a new API key; one that is there stays), applies the configuration, starts the services, waits until
+they are healthy, asks each one question, and writes .state/receipt.json. Run again, it changes only what is not yet as it should be.
 
   --dry-run            check files and host, say what would be done, change nothing
   --yes                do not ask before the first change
   --device nvidia|cpu  run on this accelerator, whatever the kit was made for; kept in .env
+  --with LIST          run monitoring (Prometheus, Grafana), nginx (ports 80 and 443) or both besides; kept in .env; '' for neither
   --no-start           load and configure, start nothing
   --env-file FILE      settings for a new .env, before those of .env.example
   --base KIT           of a delta: the folder of the earlier kit, which has the files that are not in this one
+  --json-receipt FILE  write the receipt there, too; also after a failure or a dry run, with what was seen by then
   --help               this text
 
 Exit codes: 0 installed, healthy; 2 wrong usage; 3 configuration wrong; 4 a reason to fail was found; 5 an image was not loaded; 6 a service
@@ -44,6 +49,8 @@ options() {
             --dry-run) DRY_RUN=yes ;;
             --yes | -y) ASK='' ;;
             --device) device_argument "$@" && shift ;;
+            --with) with_argument "$@" && shift ;;
+            --json-receipt) receipt_argument "$@" && shift ;;
             --no-start) START='' ;;
             --env-file) env_file_argument "$@" && shift ;;
             --base) base_argument "$@" && shift ;;
@@ -81,6 +88,7 @@ ask() {
 load() {
     step 'Images'
     images_load
+    cuda_check
 }
 
 configure() {
@@ -111,6 +119,7 @@ record() {
     [[ -z "$DRY_RUN" ]] || return 0
     if [[ -n "$START" ]]; then status_read; fi
     receipt_changes
+    RECEIPT_RESULT=installed
     receipt_text | write_file "$STATE/receipt.json" 600
     [[ -e "$STATE/installed" ]] || printf '%s\n' "${KIT_FACT[KIT_VERSION]:-}" | write_file "$STATE/installed" 644
 }
@@ -118,7 +127,7 @@ record() {
 options "$@"
 open_kit "${BASH_SOURCE[0]}"
 lock_kit
-now && BEGAN=$REPLY
+receipt_begin
 check_files
 check_host
 ask

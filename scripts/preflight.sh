@@ -8,11 +8,12 @@ JSON=''
 
 help() {
     cat <<HELP
-Usage: $0 [--device nvidia|cpu] [--env-file FILE] [--json]
+Usage: $0 [--device nvidia|cpu] [--with monitoring,nginx] [--env-file FILE] [--json]
 
 Finds every reason for which an installation would fail on this host, and changes nothing.
 
   --device nvidia|cpu  check for this accelerator, whatever .env and the kit say
+  --with LIST          check for these, too: monitoring, nginx or both
   --env-file FILE      take ports and GPUs from FILE, as install.sh --env-file would
   --json               findings as JSON on stdout
   --help               this text
@@ -27,6 +28,7 @@ options() {
     while (($# > 0)); do
         case "$1" in
             --device) device_argument "$@" && shift ;;
+            --with) with_argument "$@" && shift ;;
             --env-file) env_file_argument "$@" && shift ;;
             --json) JSON=yes ;;
             --help | -h) help && exit 0 ;;

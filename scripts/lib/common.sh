@@ -11,8 +11,8 @@ COMMON_SH=yes
 readonly EXIT_USAGE=2 EXIT_CONFIG=3 EXIT_PREFLIGHT=4 EXIT_LOAD=5 EXIT_START=6 EXIT_SMOKE=7 EXIT_DAMAGED=20 EXIT_INTERRUPTED=130
 export EXIT_USAGE EXIT_CONFIG EXIT_PREFLIGHT EXIT_LOAD EXIT_START EXIT_SMOKE EXIT_DAMAGED EXIT_INTERRUPTED
 
-KIT='' STATE='' DRY_RUN='' REPLY='' CHILD='' WORK='' ENV_SOURCE='' LOCK_FOLDER='' AT_EXIT='' MEANT=''
-DEVICE=''
+KIT='' STATE='' DRY_RUN='' REPLY='' CHILD='' WORK='' ENV_SOURCE='' LOCK_FOLDER='' AT_EXIT='' MEANT='' FAULT=''
+DEVICE='' WITH='' WITH_GIVEN='' GIB=1073741824
 KEYS=() WORDS=()
 PROGRESS='' BOLD='' RED='' GREEN='' YELLOW='' PLAIN=''
 declare -A KIT_FACT=()
@@ -37,6 +37,7 @@ step() { printf '%s==>%s %s\n' "$BOLD$GREEN" "$PLAIN" "$*" >&2; }
 warn() { printf '%swarning:%s %s\n' "$YELLOW" "$PLAIN" "$*" >&2; }
 
 die() { # die CODE MESSAGE [REMEDY]
+    FAULT=$2
     printf '%serror:%s %s\n' "$RED" "$PLAIN" "$2" >&2
     [[ -z "${3:-}" ]] || printf '  %s\n' "$3" >&2
     leave "$1"
@@ -65,33 +66,6 @@ human() { # human BYTES -> REPLY, such as 1.5 GiB
 
 now() { # -> REPLY, UTC
     REPLY=$(TZ=UTC0 date '+%Y-%m-%dT%H:%M:%SZ')
-}
-
-# ---- the command line
-
-split_options() { # --name=value becomes two words -> WORDS
-    local word
-    WORDS=()
-    for word in "$@"; do
-        if [[ "$word" == --[a-z]*=* ]]; then WORDS+=("${word%%=*}" "${word#*=}"); else WORDS+=("$word"); fi
-    done
-}
-
-argument() { # argument OPTION [VALUE...] -> REPLY: its value, or a usage error
-    (($# > 1)) || usage_error "$1 needs a value"
-    REPLY=$2
-}
-
-device_argument() { # the same for --device -> DEVICE
-    argument "$@"
-    [[ "$REPLY" == nvidia || "$REPLY" == cpu ]] || usage_error "--device can be nvidia or cpu, not '$REPLY'"
-    DEVICE=$REPLY
-}
-
-env_file_argument() { # the same for --env-file -> ENV_SOURCE
-    argument "$@"
-    [[ -f "$REPLY" && -r "$REPLY" ]] || usage_error "--env-file: '$REPLY' is not a file that can be read"
-    ENV_SOURCE=$REPLY
 }
 
 # ---- programs
@@ -196,6 +170,17 @@ device() { # -> REPLY: nvidia or cpu, from the command line, .env or the kit
     [[ "$REPLY" == nvidia || "$REPLY" == cpu ]] || die "$EXIT_CONFIG" "OFFLINE_KIT_DEVICE is '$REPLY'; it can be nvidia or cpu"
 }
 
+wanted_with() { # -> REPLY: what shall run beside engines and gateway, from the command line or .env, with commas
+    REPLY=$WITH
+    [[ -n "$WITH_GIVEN" ]] || setting OFFLINE_KIT_WITH
+    REPLY=${REPLY//[[:space:]]/}
+}
+
+carries() { # carries KEY: the kit has that image
+    fact KIT_IMAGES
+    [[ ",$REPLY," == *",$1,"* ]]
+}
+
 images() { # -> KEYS: the kit's images in load order
     fact KIT_IMAGES
     IFS=, read -r -a KEYS <<<"$REPLY"
@@ -281,6 +266,8 @@ interrupted() {
     die "$EXIT_INTERRUPTED" 'interrupted' 'run the same command again: it goes on from what is done'
 }
 
+# shellcheck source-path=SCRIPTDIR source-path=SCRIPTDIR/lib source=options.sh
+. "${BASH_SOURCE[0]%/*}/options.sh"
 set -euo pipefail
 export LC_ALL=C # one order of sorting, one language of what other programs print
 trap at_exit EXIT

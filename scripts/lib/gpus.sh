@@ -1,81 +1,173 @@
 # shellcheck shell=bash
-# Can this host give its GPUs to the engines: driver, memory, selection, container runtime.
+# Can this host give its GPUs to the engines: driver, count, compute capability, memory, selection, container runtime.
 #
-# Rules: (1) fields that nvidia-smi cannot fill ([N/A], [Not Supported]) are a WARN; (2) CUDA is not tried here:
-# that needs the loaded image.
+# Rules: (1) a field that the driver refuses or cannot fill ([N/A], [Not Supported]) is a WARN; (2) only the GPUs that the engines may use are judged; (3) CUDA itself is tried later, in the loaded image (cuda.sh).
 
 [[ -z "${GPUS_SH:-}" ]] || return 0
 GPUS_SH=yes
-# shellcheck source-path=SCRIPTDIR source-path=SCRIPTDIR/lib source=ports.sh
-. "${BASH_SOURCE[0]%/*}/ports.sh"
 
-GPU_COUNT=0
+GPU_USED=()
 
-check_driver() { # -> GPU_COUNT
-    local said index name driver total used
+check_gpus() {
+    local said id
+    check_toolkit
     if ! type -P nvidia-smi >/dev/null; then
         finding FAIL driver 'no NVIDIA driver (nvidia-smi is not there)' 'install the NVIDIA driver; or use --device cpu with an image for it'
         return 0
     fi
-    if ! said=$(at_most 60 nvidia-smi --query-gpu=index,name,driver_version,memory.total,memory.used --format=csv,noheader,nounits 2>&1) ||
-        [[ -z "$said" || "$said" == *'No devices were found'* ]]; then
-        said=${said//$'\n'/ }
-        finding FAIL driver "nvidia-smi fails: ${said:0:200}" 'the driver is not loaded or has no GPU: see dmesg; after an update of the driver, restart the host'
+    if ! gpu_query; then
+        said=${REPLY//$'\n'/ }
+        finding FAIL driver "nvidia-smi fails: ${said:0:200}" 'the driver is not loaded, or has no GPU, or lost one: see dmesg; after an update of the driver, restart the host'
         return 0
     fi
-    while IFS=, read -r index name driver total used; do
-        index=${index// /} name=${name# } driver=${driver// /} total=${total# } used=${used# }
-        [[ "$index" =~ ^[0-9]+$ ]] || continue
-        GPU_COUNT=$((GPU_COUNT + 1))
-        ((GPU_COUNT > 1)) || check_driver_version "$driver"
-        if [[ ! "$total" =~ ^[0-9]+$ ]]; then
-            finding WARN "GPU $index" "$name: it does not report its memory ($total)" 'set gpu_memory_utilization with care: the plan cannot be checked'
-        elif [[ "$used" =~ ^[0-9]+$ ]] && ((used * 20 > total)) && ! kit_runs; then
-            finding WARN "GPU $index" "$name: $total MiB, of which $used MiB are in use" 'end what uses it (nvidia-smi shows it), or lower gpu_memory_utilization'
-        else
-            finding OK "GPU $index" "$name: $total MiB"
-        fi
-    done <<<"$said"
-    ((GPU_COUNT > 0)) || finding FAIL driver "nvidia-smi prints no GPU: ${said:0:200}" 'see dmesg for what the driver says'
+    check_driver
+    check_visible
+    for id in ${GPU_USED[@]+"${GPU_USED[@]}"}; do check_gpu "$id"; done
 }
 
-check_driver_version() {
-    fact KIT_CUDA_DRIVER 525
-    if at_least "$1" "$REPLY"; then
-        finding OK driver "NVIDIA driver $1"
+check_driver() { # against the CUDA of the engine image: major versions need a driver, minor ones want one
+    local version needed='' better='' cuda
+    gpu_fact "${GPU_IDS[0]}" driver_version
+    version=$REPLY
+    image_expect engine
+    cuda=${EXPECT[CUDA]}
+    case "$cuda" in
+        11.*) needed=450 ;;
+        12.*) needed=525 ;;
+        13.*) needed=580 ;;
+        *) ;;
+    esac
+    case "$cuda" in
+        12.1 | 12.1.*) better=530 ;;
+        12.2 | 12.2.*) better=535 ;;
+        12.3 | 12.3.*) better=545 ;;
+        12.4 | 12.4.*) better=550 ;;
+        12.5 | 12.5.*) better=555 ;;
+        12.6 | 12.6.*) better=560 ;;
+        12.8 | 12.8.*) better=570 ;;
+        12.9 | 12.9.*) better=575 ;;
+        13.1 | 13.1.*) better=590 ;;
+        *) ;;
+    esac
+    if [[ -n "$needed" ]] && ! at_least "$version" "$needed"; then
+        finding FAIL driver "NVIDIA driver $version is too old: CUDA $cuda of the engine image needs $needed or later" 'update the driver, or build the bundle with an image of an older CUDA'
+    elif [[ -n "$better" ]] && ! at_least "$version" "$better"; then
+        finding WARN driver "NVIDIA driver $version is older than CUDA $cuda of the engine image ($better); data centre GPUs run it, others may refuse" "update the driver to $better or later"
+    elif [[ -z "$needed" ]]; then
+        at_least "$version" 525 && finding OK driver "NVIDIA driver $version (the image does not say which CUDA it has)" ||
+            finding WARN driver "NVIDIA driver $version is old, and the image does not say which CUDA it has" 'update the driver to 525 or later (580 for CUDA 13)'
     else
-        finding FAIL driver "NVIDIA driver $1 is too old: the image needs $REPLY or later" 'update the driver'
+        finding OK driver "NVIDIA driver $version for CUDA $cuda"
     fi
 }
 
-check_visible() { # CUDA_VISIBLE_DEVICES names GPUs that are there
-    local name wrong='' listed=''
-    ((GPU_COUNT > 0)) || return 0
+visible_ids() { # -> GPU_USED: the GPUs that CUDA_VISIBLE_DEVICES names, as nvidia-smi numbers them; REPLY: what it names wrongly
+    local name id found wrong='' names=()
+    GPU_USED=()
     setting CUDA_VISIBLE_DEVICES
-    [[ -n "$REPLY" && "$REPLY" != all ]] || { finding OK 'GPUs used' 'all' && return 0; }
-    local names=()
+    if [[ -z "$REPLY" || "$REPLY" == all ]]; then
+        GPU_USED=("${GPU_IDS[@]}")
+        REPLY=''
+        return 0
+    fi
     IFS=', ' read -r -a names <<<"$REPLY"
-    for name in "${names[@]}"; do
-        if [[ "$name" =~ ^[0-9]+$ ]]; then
-            ((10#$name < GPU_COUNT)) || wrong+=" $name"
-        else
-            [[ -n "$listed" ]] || listed=$(at_most 60 nvidia-smi -L 2>/dev/null) || listed=none
-            [[ "$listed" == *"$name"* ]] || wrong+=" $name"
-        fi
+    for name in ${names[@]+"${names[@]}"}; do
+        found=''
+        for id in "${GPU_IDS[@]}"; do
+            gpu_fact "$id" uuid
+            [[ "$name" == "$id" || ("$name" == GPU-* && "$REPLY" == "$name"*) ]] || continue
+            GPU_USED+=("$id")
+            found=yes
+        done
+        [[ -n "$found" ]] || wrong+=" $name"
     done
+    REPLY=$wrong
+}
+
+check_visible() { # CUDA_VISIBLE_DEVICES names GPUs that are there, and as many as each model takes
+    local key short='' needed wrong
+    visible_ids
+    wrong=$REPLY
     if [[ -n "$wrong" ]]; then
-        finding FAIL 'GPUs used' "CUDA_VISIBLE_DEVICES names$wrong; this host has $GPU_COUNT GPU(s), from 0 to $((GPU_COUNT - 1))" 'correct CUDA_VISIBLE_DEVICES in .env'
+        finding FAIL 'GPUs used' "CUDA_VISIBLE_DEVICES names$wrong; this host has ${#GPU_IDS[@]} GPU(s): ${GPU_IDS[*]}" 'correct CUDA_VISIBLE_DEVICES in .env'
+    fi
+    for key in ${MODEL_KEYS[@]+"${MODEL_KEYS[@]}"}; do
+        model_ranks "$key"
+        needed=$REPLY
+        ((needed <= ${#GPU_USED[@]})) || short+="${short:+, }$key takes $needed"
+    done
+    if [[ -n "$short" ]]; then
+        finding FAIL 'GPUs used' "$short GPUs, but ${#GPU_USED[@]} may be used" 'name more GPUs in CUDA_VISIBLE_DEVICES, or lower tensor_parallel_size in config/models.json'
+    elif [[ -z "$wrong" ]]; then
+        finding OK 'GPUs used' "${GPU_USED[*]-} of ${#GPU_IDS[@]}"
+    fi
+}
+
+gpu_share() { # gpu_share INDEX -> REPLY: thousandths of its memory that the models with a fixed place on it take together
+    local key list ranks id place sum=0
+    for key in ${MODEL_KEYS[@]+"${MODEL_KEYS[@]}"}; do
+        model_field "$key" gpus
+        list=$REPLY
+        model_ranks "$key"
+        ranks=$REPLY place=0
+        if [[ -z "$list" ]]; then
+            for id in ${GPU_USED[@]+"${GPU_USED[@]}"}; do
+                if ((place < ranks)); then list+="${list:+,}$id"; fi
+                place=$((place + 1))
+            done
+        fi
+        [[ ",$list," == *",$1,"* ]] || continue
+        model_field "$key" gpu_memory_utilization 0.92
+        sum=$((sum + $(awk -v share="$REPLY" 'BEGIN { printf "%d", share * 1000 }')))
+    done
+    REPLY=$sum
+}
+
+check_gpu() { # check_gpu INDEX
+    local id=$1 name total used free capability share bad=''
+    gpu_fact "$id" name && name=$REPLY
+    gpu_fact "$id" memory.total && total=$REPLY
+    gpu_fact "$id" memory.used && used=$REPLY
+    gpu_fact "$id" memory.free && free=$REPLY
+    gpu_fact "$id" compute_cap && capability=$REPLY
+    if [[ "$name$total$used" == *[Ee]rror* || "$total" == *'requires reset'* || "$total" == *'is lost'* ]]; then
+        finding FAIL "GPU $id" "$name: the driver cannot talk to it ($total)" 'see dmesg (Xid); restart the host, and have the card looked at when it comes back'
+        return 0
+    fi
+    if [[ "$capability" =~ ^[0-9]+\.[0-9]+$ ]]; then
+        at_least "$capability" 7.5 || { bad=yes && finding FAIL "GPU $id" "$name has compute capability $capability; vLLM's images have code for 7.5 and later" 'use a newer GPU (Turing or later)'; }
     else
-        finding OK 'GPUs used' "${names[*]} of $GPU_COUNT"
+        bad=yes
+        finding WARN "GPU $id" "$name: this driver does not say the compute capability" 'look it up: vLLM needs 7.5 or later; the test in the loaded image will tell'
+    fi
+    gpu_fact "$id" ecc.errors.uncorrected.volatile.total
+    [[ ! "$REPLY" =~ ^[1-9][0-9]*$ ]] || { bad=yes && finding FAIL "GPU $id" "$name: $REPLY memory error(s) that ECC could not correct since the driver was loaded" "reset it (nvidia-smi --gpu-reset -i $id) or restart the host; if they come back, the card is broken (nvidia-smi -q -d ECC,ROW_REMAPPER)"; }
+    gpu_fact "$id" compute_mode
+    [[ "$REPLY" != Prohibited && "$REPLY" != Exclusive* ]] || { bad=yes && finding FAIL "GPU $id" "$name: its compute mode is $REPLY" "nvidia-smi -i $id --compute-mode=DEFAULT"; }
+    gpu_fact "$id" mig.mode.current
+    [[ "$REPLY" != Enabled ]] || { bad=yes && finding WARN "GPU $id" "$name: it is divided (MIG), which the memory plan does not know" "nvidia-smi -i $id -mig 0, or set gpu_memory_utilization with care"; }
+    if [[ ! "$total" =~ ^[0-9]+$ ]]; then
+        finding WARN "GPU $id" "$name: it does not report its memory (${total:-nothing})" 'set gpu_memory_utilization with care: the plan cannot be checked'
+        return 0
+    fi
+    [[ "$free" =~ ^[0-9]+$ ]] || { [[ ! "$used" =~ ^[0-9]+$ ]] || free=$((total - used)); }
+    gpu_share "$id"
+    share=$((REPLY * total / 1000))
+    if [[ "$free" =~ ^[0-9]+$ ]] && ((free < share)) && ! kit_runs; then
+        gpu_holders "$id"
+        finding FAIL "GPU $id" "$name: $free of $total MiB are free, the engines take $share MiB of it; held by $REPLY" 'end what holds it, use another GPU (CUDA_VISIBLE_DEVICES), or lower gpu_memory_utilization'
+    elif [[ "$used" =~ ^[0-9]+$ ]] && ((used * 20 > total)) && ! kit_runs; then
+        gpu_holders "$id"
+        finding WARN "GPU $id" "$name: $total MiB, of which $used MiB are in use, held by $REPLY" 'end what uses it, unless you know that it stays as it is'
+    elif [[ -z "$bad" ]]; then
+        finding OK "GPU $id" "$name: $total MiB${free:+, $free MiB free}${capability:+, compute capability $capability}"
     fi
 }
 
 check_toolkit() { # Docker can give GPUs to containers
-    local runtimes spec
+    local spec
     [[ -n "$DOCKER_VERSION" ]] || return 0
-    # shellcheck disable=SC2016 # a template of Docker, not of the shell
-    runtimes=$(at_most 30 docker info --format '{{range $name, $_ := .Runtimes}}{{$name}} {{end}}' 2>/dev/null) || runtimes=''
-    if [[ " $runtimes " == *' nvidia '* ]]; then
+    if [[ " $DOCKER_RUNTIMES " == *' nvidia '* ]]; then
         finding OK 'container runtime' 'Docker has the runtime nvidia'
         return 0
     fi
@@ -92,6 +184,6 @@ check_toolkit() { # Docker can give GPUs to containers
         fi
         return 0
     done
-    finding FAIL 'container runtime' "Docker has no runtime nvidia (it has: ${runtimes% })" \
+    finding FAIL 'container runtime' "Docker has no runtime nvidia (it has: ${DOCKER_RUNTIMES% })" \
         "install nvidia-container-toolkit, run 'nvidia-ctk runtime configure --runtime=docker', restart Docker"
 }

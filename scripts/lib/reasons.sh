@@ -5,8 +5,6 @@
 
 [[ -z "${REASONS_SH:-}" ]] || return 0
 REASONS_SH=yes
-# shellcheck source-path=SCRIPTDIR source-path=SCRIPTDIR/lib source=common.sh
-. "${BASH_SOURCE[0]%/*}/common.sh"
 
 service_reason() { # service_reason TEXT -> REPLY: what a known failure in TEXT means and what to do; empty when none is known
     local text=$1 line pattern

@@ -1,7 +1,8 @@
 # shellcheck shell=bash
 # The end of an installation: what was checked with which result, as a file for those who must file it and as a summary.
 #
-# Rules: (1) only what was seen in this run is written down; (2) valid JSON, every text escaped; (3) no secret in either.
+# Rules: (1) only what was seen in this run is written down; (2) valid JSON, every text escaped; (3) no secret in either;
+# (4) the file of --json-receipt is written whatever the end, .state/receipt.json by a finished installation only.
 
 [[ -z "${RECEIPT_SH:-}" ]] || return 0
 RECEIPT_SH=yes
@@ -12,7 +13,28 @@ RECEIPT_SH=yes
 # shellcheck source-path=SCRIPTDIR source-path=SCRIPTDIR/lib source=status.sh
 . "${BASH_SOURCE[0]%/*}/status.sh"
 
-CHANGES=() BEGAN='' BEFORE='' SMOKE=''
+CHANGES=() BEGAN='' BEFORE='' SMOKE='' RECEIPT_FILE='' RECEIPT_RESULT=failed
+
+receipt_argument() { # receipt_argument OPTION [FILE...] -> RECEIPT_FILE, in a folder that is there
+    local folder
+    argument "$@"
+    [[ -n "$REPLY" && ! -d "$REPLY" ]] || usage_error "--json-receipt: '$REPLY' is no name for a file"
+    folder=$(cd -- "$(dirname -- "$REPLY")" 2>/dev/null && pwd) || usage_error "--json-receipt: the folder of '$REPLY' is not there"
+    [[ -w "$folder" ]] || usage_error "--json-receipt: $folder cannot be written"
+    RECEIPT_FILE="$folder/${REPLY##*/}"
+}
+
+receipt_begin() {
+    now && BEGAN=$REPLY
+    AT_EXIT=receipt_end
+}
+
+receipt_end() { # on the way out, whatever happened
+    image_undo
+    [[ -n "$RECEIPT_FILE" ]] || return 0
+    if [[ -n "$DRY_RUN" && -z "$FAULT" ]]; then RECEIPT_RESULT='dry run'; fi
+    receipt_text | write_file "$RECEIPT_FILE" 600
+}
 
 receipt_changes() { # -> CHANGES: what this run changed, in words
     local key line after
@@ -53,7 +75,8 @@ receipt_images() { # -> REPLY: a JSON array
     images
     for key in "${KEYS[@]}"; do
         image_expect "$key"
-        how='already there'
+        how='not loaded'
+        [[ " ${IMAGES_SKIPPED[*]-} " != *" $key "* ]] || how='already there'
         [[ " ${IMAGES_LOADED[*]-} " != *" $key "* ]] || how=loaded
         json "$key" && out+="$separator{\"image\": $REPLY"
         json "${EXPECT[NAME]}" && out+=", \"name\": $REPLY"
@@ -68,6 +91,8 @@ receipt_images() { # -> REPLY: a JSON array
 
 receipt_text() { # on stdout
     printf '{\n  "receipt": 1,\n'
+    pair result "$RECEIPT_RESULT"
+    pair error "$FAULT"
     pair kit "${KIT_FACT[KIT_NAME]}"
     pair version "${KIT_FACT[KIT_VERSION]:-}"
     pair folder "$KIT"
@@ -78,9 +103,11 @@ receipt_text() { # on stdout
     pair docker "$DOCKER_VERSION"
     pair compose "$COMPOSE_VERSION"
     device && pair device "$REPLY"
+    wanted_with && pair with "$REPLY"
+    pair lock "$(sed -n 's/^\([0-9a-f]\{64\}\)  lock\.json$/sha256:\1/p' "$KIT/SHA256SUMS" 2>/dev/null)"
     json_list ${SUMS_NOTES[@]+"${SUMS_NOTES[@]}"}
-    printf '  "files": {"result": "ok", "count": %d, "read": %d, "proven_earlier": %d, "bytes_read": %d, "seconds": %d, "sha256sums": "%s", "notes": %s},\n' \
-        "$SUMS_FILES" "$SUMS_READ" "$((SUMS_FILES - SUMS_READ))" "$SUMS_BYTES" "$SUMS_SECONDS" "$SUMS_DIGEST" "$REPLY"
+    printf '  "files": {"result": "%s", "count": %d, "read": %d, "proven_earlier": %d, "bytes_read": %d, "seconds": %d, "sha256sums": "%s", "notes": %s},\n' \
+        "$SUMS_RESULT" "$SUMS_FILES" "$SUMS_READ" "$((SUMS_FILES - SUMS_READ))" "$SUMS_BYTES" "$SUMS_SECONDS" "$SUMS_DIGEST" "$REPLY"
     checks_json && printf '  "host_checks": %s,\n' "$REPLY"
     receipt_images && printf '  "images": %s,\n' "$REPLY"
     status_rows && printf '  "services": %s,\n' "$REPLY"

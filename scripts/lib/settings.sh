@@ -47,8 +47,17 @@ env_replace() { # env_replace FILE KEY VALUE: in the draft FILE, sets KEY, in pl
     ENV_ADDED+=("$2")
 }
 
-env_write() { # makes or completes .env from $ENV_SOURCE (if given) and .env.example; --device is kept in it
-    local draft key value file
+env_made() { # env_made FILE KEY: in the draft FILE, gives the secret KEY a value where it has none
+    local value
+    value_of "$1" "$2" || true
+    [[ -z "$REPLY" ]] || return 0
+    env_secret
+    value=$REPLY
+    env_replace "$1" "$2" "$value"
+}
+
+env_write() { # makes or completes .env from $ENV_SOURCE (if given) and .env.example; --device and --with are kept in it
+    local draft key file
     ENV_ADDED=()
     work_folder
     draft="$WORK/env"
@@ -70,12 +79,10 @@ env_write() { # makes or completes .env from $ENV_SOURCE (if given) and .env.exa
         done < <(env_keys "$file")
     done
     if [[ -n "$DEVICE" ]]; then env_replace "$draft" OFFLINE_KIT_DEVICE "$DEVICE"; fi
-    value_of "$draft" VLLM_API_KEY || true
-    if [[ -z "$REPLY" ]]; then
-        env_secret
-        value=$REPLY
-        env_replace "$draft" VLLM_API_KEY "$value"
-    fi
+    if [[ -n "$WITH_GIVEN" ]]; then env_replace "$draft" OFFLINE_KIT_WITH "$WITH"; fi
+    env_made "$draft" VLLM_API_KEY
+    value_of "$draft" OFFLINE_KIT_WITH || true
+    if [[ ",${REPLY//[[:space:]]/}," == *,monitoring,* ]] && carries grafana; then env_made "$draft" GRAFANA_ADMIN_PASSWORD; fi
     if [[ -f "$KIT/.env" ]] && cmp -s "$draft" "$KIT/.env"; then
         say '    .env: as it was'
     elif [[ -n "$DRY_RUN" ]]; then

@@ -12,7 +12,7 @@ SUMS_SH=yes
 # shellcheck source-path=SCRIPTDIR source-path=SCRIPTDIR/lib source=common.sh
 . "${BASH_SOURCE[0]%/*}/common.sh"
 
-SUMS_FILES=0 SUMS_READ=0 SUMS_BYTES=0 SUMS_SECONDS=0 SUMS_TOOL='' SUMS_DIGEST='' SUMS_TO_READ=0
+SUMS_FILES=0 SUMS_READ=0 SUMS_BYTES=0 SUMS_SECONDS=0 SUMS_TOOL='' SUMS_DIGEST='' SUMS_TO_READ=0 SUMS_RESULT='not checked'
 SUMS_NOTES=()
 
 sums_tool() { # -> SUMS_TOOL
@@ -159,12 +159,13 @@ sums_report() {
         say "note: $line (the operator's)"
     done < <(sort "$WORK/notes")
     if [[ -s "$WORK/findings" ]]; then
-        count=$(wc -l <"$WORK/findings")
+        count=$(wc -l <"$WORK/findings") SUMS_RESULT=damaged
         sort -u "$WORK/findings" >&2
         sed 's/^/  /' "$WORK/trouble" >&2
         die "$EXIT_DAMAGED" "the kit is damaged: $((count)) finding(s), named above; nothing was started" \
             'unpack the bundle again; if that ends the same way, carry it over again'
     fi
+    SUMS_RESULT=ok
     sums_remember
     human "$SUMS_BYTES"
     if ((SUMS_READ == SUMS_FILES)); then
