@@ -25,14 +25,13 @@ def test_the_first_error_stops_the_rest() -> None:
 
     def wait() -> None:
         started.append(1)
-        stopped.wait(10)
+        stopped.wait(60)
 
     def fail() -> None:
         time.sleep(0.1)
         raise NetworkError("broken")
 
-    begin = time.monotonic()
     with pytest.raises(NetworkError, match="broken"):
         crew.run([wait, fail, *[wait] * 20], 3, stopped.set)
-    assert time.monotonic() - begin < 2
+    assert stopped.is_set()
     assert len(started) <= 3
