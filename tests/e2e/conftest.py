@@ -19,6 +19,7 @@ from tests.e2e.hosts import Host, Installed, install_kit, make_host, stop_kit
 from tests.testbed.cache import REPOSITORY
 from tests.testbed.capture import Capture
 from tests.testbed.dockerd import Dockerd
+from tests.testbed.faults import Access
 from tests.testbed.fixtures import Testbed
 from tests.testbed.world import World
 
@@ -56,7 +57,7 @@ class Built:
     bundle: Path
     manifest: Path
     store: Path
-    fetched: tuple[str, ...]
+    fetched: tuple[Access, ...]
 
 
 def project(folder: Path, registry: str, hub: str) -> Path:
@@ -105,7 +106,7 @@ def built(testbed: Testbed, offline_kit: Kit, tmp_path_factory: pytest.TempPathF
             work / "store",
             cwd=work,
         )
-        fetched = tuple(access.path for access in hub.log)
+        fetched = tuple(hub.log)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(work / "out/demo-v1.0.0.tar.gz")
     return Built(Path(done.stdout.strip()), manifest, work / "store", fetched)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from offline_kit.digest import Digest
+from offline_kit.intake import headers
 from tests.conftest import Kit
 from tests.e2e.conftest import Built, Installed
 from tests.testbed.capture import Capture
@@ -31,9 +32,12 @@ def test_a_second_build_asks_nobody_and_gives_the_same_bytes(built: Built, offli
     assert _sha256(tmp_path / built.bundle.name) == _sha256(built.bundle)
 
 
-def test_the_hub_was_asked_for_each_file_once(built: Built) -> None:
-    files = [path for path in built.fetched if "/resolve/" in path and path.endswith(".safetensors")]
-    assert len(files) == len(set(files)) == 3
+def test_the_hub_sent_each_weights_file_once(built: Built) -> None:
+    """Besides their heads, which the plan reads when the model is locked."""
+    weights = [access for access in built.fetched if access.method == "GET" and access.path.endswith(".safetensors")]
+    whole = [access.path for access in weights if access.range is None]
+    assert len(whole) == len(set(whole)) == 3
+    assert all(access.sent <= headers.FIRST for access in weights if access.range is not None)
 
 
 def test_three_services_are_healthy(installed: Installed) -> None:
