@@ -101,34 +101,31 @@ class Bench:
 
 
 def goals(figures: dict[str, dict[str, Figure]], memory: list[float]) -> str:
-    """Each wanted figure, met or missed."""
-    pack, verify, unpack = (figures[step] for step in ("pack", "verify", "unpack"))
-    shell = "tar -xzf, then sha256sum -c"
-
-    def faster(step: dict[str, Figure], tool: str) -> float:
-        return step[tool].median / step["offline-kit"].median
-
-    wanted = [
-        ("pack: times faster than `tar czf`", faster(pack, "tar czf"), 25.0, True),
-        ("pack: times the time of `cp` and `openssl dgst`", 1 / faster(pack, "cp, then openssl dgst"), 1.3, False),
-        (f"verify: times faster than `{shell}`", faster(verify, shell), 8.0, True),
-        (
-            "verify: times the time of parallel `openssl dgst`",
-            1 / faster(verify, "openssl dgst, one process a core"),
-            1.2,
-            False,
-        ),
-        (f"unpack: times faster than `{shell}`", faster(unpack, shell), 3.0, True),
-        ("memory: MiB at most, over all sizes", max(memory), 150.0, False),
-        ("memory: largest size over smallest", memory[-1] / memory[0], 1.1, False),
-    ]
+    """Each wanted figure, met or missed by the wall's seconds; beside it the same ratio of processor seconds."""
+    shell, parallel = "tar -xzf, then sha256sum -c", "openssl dgst, one process a core"
     rows = []
-    for name, value, limit, at_least in wanted:
-        met = value >= limit if at_least else value <= limit
-        rows.append(
-            [name, f"{value:.2f}", f"{'at least' if at_least else 'at most'} {limit:g}", "met" if met else "**missed**"]
-        )
-    return table(["wanted", "seen", "goal", ""], rows)
+    for step, tool, limit, at_least in (
+        ("pack", "tar czf", 25.0, True),
+        ("pack", "cp, then openssl dgst", 1.3, False),
+        ("verify", shell, 8.0, True),
+        ("verify", parallel, 1.2, False),
+        ("unpack", shell, 3.0, True),
+    ):
+        ours, other = figures[step]["offline-kit"], figures[step][tool]
+        wall, cpu = other.median / ours.median, statistics.median(other.cpu) / statistics.median(ours.cpu)
+        if at_least:
+            name, seen, met = f"{step}: times faster than {tool}", f"{wall:.1f}", wall >= limit
+            goal, processor = f"at least {limit:g}", f"{cpu:.1f}"
+        else:
+            name, seen, met = f"{step}: of the time of {tool}", f"{1 / wall:.2f}", 1 / wall <= limit
+            goal, processor = f"at most {limit:g}", f"{1 / cpu:.2f}"
+        rows.append([name, goal, seen, "met" if met else "**missed**", processor])
+    most, flat = max(memory), memory[-1] / memory[0]
+    rows.append(["memory, over all sizes", "at most 150 MiB", f"{most:.0f} MiB", "met" if most <= 150 else "**missed**", ""])
+    rows.append(
+        ["memory, largest size over smallest", "at most 1.1", f"{flat:.2f}", "met" if flat <= 1.1 else "**missed**", ""]
+    )
+    return table(["wanted", "goal", "seen", "", "of processor seconds"], rows)
 
 
 def side_by_side(figures: dict[str, dict[str, Figure]]) -> str:
