@@ -268,10 +268,19 @@ service_start() { # service_start keep|anew: all groups, one after another; what
     compose_orphans
 }
 
-gateway_reload() { # a gateway that kept running while its files changed reads them again
-    [[ "$APPLIED" == *.state/gateway/* ]] || return 0
+gateway_state() { # -> REPLY: the gateway's container and the files that it is to have read
+    container_of gateway || return 1
+    REPLY+=" $(find "$STATE/gateway" -type f -exec stat -c '%n %s %y' {} + 2>/dev/null | sort | cksum)" || true
+}
+
+gateway_reload() { # a gateway that kept running while its files changed reads them again, be it that an earlier run was cut off in between
+    local read=''
+    gateway_state || return 0
+    [[ ! -r "$STATE/gateway.read" ]] || read=$(<"$STATE/gateway.read")
+    [[ "$read" != "$REPLY" || "$APPLIED" == *.state/gateway/* ]] || return 0
     compose exec -T gateway nginx -e stderr -c /etc/offline-kit/nginx.conf -s reload </dev/null >/dev/null 2>&1 ||
         bring_up --force-recreate -- gateway
+    ! gateway_state || write_file "$STATE/gateway.read" 644 <<<"$REPLY"
 }
 
 compose_orphans() { # containers of this project that the configuration no longer names
