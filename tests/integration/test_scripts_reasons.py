@@ -14,6 +14,70 @@ FAILURES = [
         "the GPU has less free memory than this engine's gpu_memory_utilization asks for",
     ),
     (
+        "Available memory on node 0 (9.8/23.5 GiB) on startup is less than desired CPU memory utilization (0.92, 21.6 GiB).",
+        "this host has less free memory",
+    ),
+    (
+        "AssertionError: Error in memory profiling. Initial free memory 40 GiB, current free memory 44 GiB.",
+        "another program on that GPU ended or grew",
+    ),
+    (
+        "torch.distributed.DistBackendError: NCCL error: Error while creating shared memory segment /dev/shm/nccl-AbCd (size 9637888)",
+        "the shared memory of the container",
+    ),
+    (
+        "torch.AcceleratorError: CUDA error: uncorrectable ECC error encountered",
+        "the memory of a GPU is faulty",
+    ),
+    (
+        "RuntimeError: CUDA error: CUDA-capable device(s) is/are busy or unavailable",
+        "a GPU takes no further program",
+    ),
+    (
+        "ValueError: Bfloat16 is only supported on GPUs with compute capability of at least 8.0. Your Tesla T4 GPU has ...",
+        "this GPU has no bfloat16",
+    ),
+    (
+        "nvidia-container-cli: requirement error: unsatisfied condition: cuda>=13.0, please update your driver to a newer version",
+        "the NVIDIA driver does not fit",
+    ),
+    (
+        "nvidia-container-cli: initialization error: nvml error: driver not loaded: unknown",
+        "the NVIDIA driver of the host does not work",
+    ),
+    (
+        "nvidia-container-cli: device error: 7: unknown device: unknown",
+        "CUDA_VISIBLE_DEVICES in .env names a GPU",
+    ),
+    (
+        "RuntimeError: No CUDA GPUs are available",
+        "the container sees no GPU",
+    ),
+    (
+        "RuntimeError: Failed to infer device type, please set the environment variable `VLLM_LOGGING_LEVEL=DEBUG`",
+        "the container sees no GPU",
+    ),
+    (  # vLLM 0.32, a file whose end is gone
+        "safetensors_rust.SafetensorError: Error while deserializing header: incomplete metadata, file not fully covered",
+        "a model file is truncated or damaged",
+    ),
+    (
+        "OSError: It looks like the config file at '/models/chat/config.json' is not a valid JSON file.",
+        "a model file is truncated or damaged",
+    ),
+    (
+        "RuntimeError: Cannot find any model weights with `/models/chat`",
+        "a file of the model is missing",
+    ),
+    (
+        'FileNotFoundError: No such file or directory: "/models/chat/model-00002-of-00002.safetensors"',
+        "a file of the model is missing",
+    ),
+    (
+        "WARNING 11-24 09:30:19 [system_utils.py:255] This can cause errors like `OSError: [Errno 12] Cannot allocate memory`",
+        "",
+    ),
+    (
         "ValueError: No available memory for the cache blocks. Try increasing gpu_memory_utilization.",
         "no memory is left for the KV cache",
     ),

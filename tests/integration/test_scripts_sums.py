@@ -29,6 +29,7 @@ PATH_TOOLS = (
     "gzip",
     "head",
     "id",
+    "ls",
     "mkdir",
     "mktemp",
     "mv",

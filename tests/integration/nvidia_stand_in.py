@@ -1,0 +1,98 @@
+"""A stand-in for nvidia-smi: answers the queries of the scripts as drivers of several ages and states do.
+
+Rules: it is a program in PATH, in awk, so that it runs where there is no Python; it answers exactly the fields that are asked
+for; what the words of its failures are was read from NVIDIA's own output, as people published it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+NO_DRIVER = (
+    "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver. "
+    "Make sure that the latest NVIDIA driver is installed and running."
+)
+MISMATCH = "Failed to initialize NVML: Driver/library version mismatch"
+NO_DEVICES = "No devices were found"
+LOST = "Unable to determine the device handle for GPU 0000:3B:00.0: GPU is lost.  Reboot the system to recover this GPU"
+AWK = r"""
+BEGIN { FS = "\t" }
+NR == 1 { for (i = 1; i <= NF; i++) column[$i] = i; next }
+NR == FNR { rows[++count] = $0; next }
+END {
+    wanted = split(query, fields, ",")
+    for (i = 1; i <= wanted; i++)
+        if (!(fields[i] in column)) { printf "Field \"%s\" is not a valid field to query.\n\n", fields[i]; exit 2 }
+    for (row = 1; row <= count; row++) {
+        split(rows[row], value, "\t"); line = ""
+        for (i = 1; i <= wanted; i++) line = line (i > 1 ? ", " : "") value[column[fields[i]]]
+        print line
+    }
+}
+"""
+
+
+@dataclass(frozen=True)
+class Card:
+    """One GPU: memory in MiB; `held`: (pid, program, MiB) of each program that holds memory of it."""
+
+    index: int
+    name: str = "NVIDIA A40"
+    driver: str = "580.95.05"
+    total: str = "46068"
+    used: str = "4"
+    free: str = ""
+    capability: str = "8.6"
+    ecc: str = "0"
+    mode: str = "Default"
+    mig: str = "[N/A]"
+    held: tuple[tuple[int, str, int], ...] = field(default=())
+
+    @property
+    def uuid(self) -> str:
+        return f"GPU-{self.index:08x}-0000-4000-8000-00000000000{self.index}"
+
+    def fields(self) -> dict[str, str]:
+        """Field of --query-gpu -> what it prints."""
+        free = self.free or (str(int(self.total) - int(self.used)) if self.total.isdigit() else self.total)
+        return {
+            "index": str(self.index),
+            "uuid": self.uuid,
+            "name": self.name,
+            "driver_version": self.driver,
+            "memory.total": self.total,
+            "memory.used": self.used,
+            "memory.free": free,
+            "compute_cap": self.capability,
+            "ecc.errors.uncorrected.volatile.total": self.ecc,
+            "compute_mode": self.mode,
+            "mig.mode.current": self.mig,
+        }
+
+
+def nvidia_smi(folder: Path, cards: Sequence[Card], *, refused: Sequence[str] = (), fails: str = "") -> None:
+    """Puts the program into `folder`. `refused`: fields that this driver does not know; `fails`: all that it says, exit code 9."""
+    names = [name for name in Card(0).fields() if name not in refused]
+    lines = ["\t".join(names), *("\t".join(card.fields()[name] for name in names) for card in cards)]
+    (folder / "gpus.tsv").write_text("".join(f"{line}\n" for line in lines))
+    held = [f"{card.uuid}, {pid}, {name}, {size}" for card in cards for pid, name, size in card.held]
+    (folder / "apps").write_text("".join(f"{line}\n" for line in held))
+    listed = [f"GPU {card.index}: {card.name} (UUID: {card.uuid})" for card in cards]
+    (folder / "listed").write_text("".join(f"{line}\n" for line in listed))
+    (folder / "query.awk").write_text(AWK)
+    (folder / "fails").write_text(fails)
+    program = folder / "nvidia-smi"
+    program.write_text(
+        f"""#!/bin/sh
+[ ! -s '{folder}/fails' ] || {{ cat '{folder}/fails'; exit 9; }}
+case "$1" in
+    -L) exec cat '{folder}/listed' ;;
+    --query-compute-apps=gpu_uuid,pid,process_name,used_memory) exec cat '{folder}/apps' ;;
+    --query-gpu=*) exec awk -v query="${{1#*=}}" -f '{folder}/query.awk' '{folder}/gpus.tsv' ;;
+    *) echo "Invalid option: $1"; exit 2 ;;
+esac
+"""
+    )
+    program.chmod(0o755)
