@@ -108,17 +108,24 @@ class Host:
     settings: str = ""  # further lines for .env
     changes: list[str] = field(default_factory=list)
 
-    def model(self, **changes: Any) -> None:
+    def without(self, program: str) -> Host:
+        """Takes a program away, or `compose`."""
+        self.missing += (program,)
+        return self
+
+    def model(self, **changes: Any) -> Host:
         """Changes fields of the chat model."""
         path = self.kit / "config/models.json"
         models = json.loads(path.read_text())
         models["models"]["chat"].update(changes)
         scripts_kit.rewrite(self.kit, "config/models.json", json.dumps(models).encode())
+        return self
 
-    def memory(self, total: int, available: int) -> None:
+    def memory(self, total: int, available: int) -> Host:
         """Memory in GiB."""
         text = f"MemTotal: {total * GIB_IN_KIB} kB\nMemFree: 1 kB\nMemAvailable: {available * GIB_IN_KIB} kB\n"
         self.files["/proc/meminfo"] = text
+        return self
 
     def run(self, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         env = self._lay_out()

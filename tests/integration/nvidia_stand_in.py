@@ -6,6 +6,7 @@ for; what the words of its failures are was read from NVIDIA's own output, as pe
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,7 +74,7 @@ class Card:
 
 
 def nvidia_smi(folder: Path, cards: Sequence[Card], *, refused: Sequence[str] = (), fails: str = "") -> None:
-    """Puts the program into `folder`. `refused`: fields that this driver does not know; `fails`: all that it says, exit code 9."""
+    """Puts the program into `folder`. `refused`: fields that this driver does not know; `fails`: all that it says (exit 9)."""
     names = [name for name in Card(0).fields() if name not in refused]
     lines = ["\t".join(names), *("\t".join(card.fields()[name] for name in names) for card in cards)]
     (folder / "gpus.tsv").write_text("".join(f"{line}\n" for line in lines))
@@ -95,4 +96,61 @@ case "$1" in
 esac
 """
     )
+    program.chmod(0o755)
+
+
+LIBCUDA = r"""
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+/* a line CALL NUMBER in the file makes that call fail with that number */
+static int result(const char *name) {
+    static char text[100];
+    FILE *file = fopen("/etc/cuda-stand-in", "r");
+    char wanted[50];
+    int code = 0;
+    if (!file) return 0;
+    if (fgets(text, sizeof text, file) && sscanf(text, "%49s %d", wanted, &code) == 2 && strcmp(wanted, name)) code = 0;
+    fclose(file);
+    return code;
+}
+int cuInit(unsigned flags) { return result("cuInit"); }
+int cuDeviceGetCount(int *count) { *count = 2; return result("cuDeviceGetCount"); }
+int cuDeviceGet(int *device, int number) { *device = number; return 0; }
+int cuDeviceGetName(char *name, int size, int device) { snprintf(name, size, "NVIDIA A40"); return 0; }
+int cuDevicePrimaryCtxRetain(void **context, int device) { return result("cuDevicePrimaryCtxRetain"); }
+int cuDevicePrimaryCtxRelease_v2(int device) { return 0; }
+int cuGetErrorString(int code, const char **text) {
+    *text = code == 803 ? "system has unsupported display driver / cuda driver combination"
+          : code == 214 ? "uncorrectable ECC error encountered" : "unknown error";
+    return 0;
+}
+"""
+HOOK = """#!/bin/bash
+# What the NVIDIA container toolkit does, in small: puts the driver's program and library into the container.
+set -eu
+state=$(cat)
+[ ! -s '{folder}/refuses' ] || {{ cat '{folder}/refuses' >&2; exit 1; }}
+bundle=$(sed -n 's/.*"bundle":"\\([^"]*\\)".*/\\1/p' <<<"$state")
+root=$(sed -n 's/.*"root":{{"path":"\\([^"]*\\)".*/\\1/p' "$bundle/config.json" | head -n 1)
+mkdir -p "$root/usr/bin" "$root/usr/lib" "$root/etc"
+cp '{folder}/container-nvidia-smi' "$root/usr/bin/nvidia-smi"
+cp '{folder}/libcuda.so.1' "$root/usr/lib/libcuda.so.1"
+cp '{folder}/cuda-stand-in' "$root/etc/cuda-stand-in"
+"""
+
+
+def hook(folder: Path) -> None:
+    """Puts `nvidia-container-runtime-hook` into `folder`, which dockerd must have in its PATH. What it lays into containers
+    follows the files `refuses` (what it says, and fails) and `cuda-stand-in` (`CALL NUMBER`: that call of CUDA fails)."""
+    source = folder / "libcuda.c"
+    source.write_text(LIBCUDA)
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", str(folder / "libcuda.so.1"), str(source)], check=True)
+    listed = "GPU 0: NVIDIA A40 (UUID: GPU-0)\nGPU 1: NVIDIA A40 (UUID: GPU-1)"
+    (folder / "container-nvidia-smi").write_text(f'#!/bin/sh\necho "{listed}"\n')
+    (folder / "container-nvidia-smi").chmod(0o755)
+    (folder / "refuses").write_text("")
+    (folder / "cuda-stand-in").write_text("")
+    program = folder / "nvidia-container-runtime-hook"
+    program.write_text(HOOK.format(folder=folder))
     program.chmod(0o755)

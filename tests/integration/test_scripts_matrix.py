@@ -53,7 +53,7 @@ def put(**fields: object) -> Callable[[Host], object]:
 
 
 def lacks(name: str) -> Callable[[Host], object]:
-    return lambda host: setattr(host, "missing", (*host.missing, name))
+    return lambda host: host.without(name)
 
 
 def info(**fields: object) -> Callable[[Host], object]:
@@ -65,7 +65,7 @@ def program(name: str, text: str) -> Callable[[Host], object]:
 
 
 def cards(*both: Card) -> Callable[[Host], object]:
-    return lambda host: setattr(host, "cards", list(both))
+    return put(cards=list(both))
 
 
 def uname(option: str, answer: str) -> Callable[[Host], object]:
@@ -111,12 +111,12 @@ MATRIX = [
     Broken("memory in use", lambda host: host.memory(64, 1), Finding("WARN", "memory", "only 1024 MiB are available")),
     Broken(
         "limits above the memory",
-        lambda host: (host.memory(64, 60), host.model(memory_limit="100g")),
+        lambda host: host.memory(64, 60).model(memory_limit="100g"),
         Finding("WARN", "memory", "may take 100 GiB together (memory_limit)"),
     ),
     Broken(
         "an engine on two GPUs and little memory for /dev/shm",
-        lambda host: (host.memory(24, 20), host.model(tensor_parallel_size=2)),
+        lambda host: host.memory(24, 20).model(tensor_parallel_size=2),
         Finding("WARN", "shared memory", "up to 16 GiB as /dev/shm"),
     ),
     Broken(
@@ -205,7 +205,7 @@ MATRIX = [
     Broken("one GPU of two", cards(Card(0)), Finding("FAIL", "GPUs used", "names 1; this host has 1 GPU(s): 0")),
     Broken(
         "a model for more GPUs",
-        lambda host: (host.memory(128, 120), host.model(tensor_parallel_size=4)),
+        lambda host: host.memory(128, 120).model(tensor_parallel_size=4),
         Finding("FAIL", "GPUs used", "chat takes 4 GPUs, but 2 may be used"),
     ),
     Broken(

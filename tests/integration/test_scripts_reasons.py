@@ -22,7 +22,7 @@ FAILURES = [
         "another program on that GPU ended or grew",
     ),
     (
-        "torch.distributed.DistBackendError: NCCL error: Error while creating shared memory segment /dev/shm/nccl-AbCd (size 9637888)",
+        "torch.distributed.DistBackendError: NCCL error: Error while creating shared memory segment /dev/shm/nccl-AbCd",
         "the shared memory of the container",
     ),
     (
@@ -38,7 +38,7 @@ FAILURES = [
         "this GPU has no bfloat16",
     ),
     (
-        "nvidia-container-cli: requirement error: unsatisfied condition: cuda>=13.0, please update your driver to a newer version",
+        "nvidia-container-cli: requirement error: unsatisfied condition: cuda>=13.0, please update your driver",
         "the NVIDIA driver does not fit",
     ),
     (
