@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Which version of a kit serves: one small file in each version's .state/, and what follows from it.
 #
-# .state/upgrade   absent: this version is the current one
+# .state/upgrade   absent: this version is the current one; else PHASE, TO, SINCE, and PID, the process that is at it
 #   PHASE=prepare  another version (TO) is being made ready; nothing that serves was touched
 #   PHASE=switch   the services are being handed over to TO: not decided yet, so this version is still the current one
 #   PHASE=done     TO is the current version: verbs called here go on there
@@ -27,8 +27,13 @@ journal_read() { # -> PHASE, PHASE_TO
 
 journal_write() { # journal_write KIT PHASE TO: in the .state of KIT
     now
-    printf 'PHASE=%s\nTO=%s\nSINCE=%s\n' "$2" "$3" "$REPLY" | write_file "$1/.state/upgrade" 644
+    printf 'PHASE=%s\nTO=%s\nSINCE=%s\nPID=%s\n' "$2" "$3" "$REPLY" "$$" | write_file "$1/.state/upgrade" 644
     sync
+}
+
+journal_alone() { # after a kill, what the killed process had started may be at work for a while: not longer than that
+    [[ -r "$STATE/upgrade" && -z "$DRY_RUN" ]] && value_of "$STATE/upgrade" PID || return 0
+    kill -0 "$REPLY" 2>/dev/null || lock_free "$KIT"
 }
 
 journal_clear() { # journal_clear KIT

@@ -45,6 +45,7 @@ status_figures() { # -> ROW_MODEL, ROW_MEMORY, ROW_BUSY (running, waiting, finis
         if [[ -n "$id" ]]; then
             model=$(docker inspect --format '{{with index .Config.Labels "offline-kit.model"}}{{.}}{{end}}' "$id" 2>/dev/null) || model=''
             memory=$(awk -v id="$id" '$1 == id { print $2 }' <<<"$stats")
+            if [[ "$memory" == 0B || -z "$memory" ]]; then memory_of "$id" && memory=$REPLY; fi
         fi
         if [[ "${ROW_SERVICE[index]}" == engine-* && "${ROW_HEALTH[index]}" == healthy ]]; then
             busy=$(at_most 10 docker exec "$id" python3 -I -S /opt/offline-kit/runtime/figures.py 2>/dev/null) || busy=''
@@ -59,6 +60,13 @@ status_figures() { # -> ROW_MODEL, ROW_MEMORY, ROW_BUSY (running, waiting, finis
     while IFS= read -r model; do [[ -z "$model" ]] || GPUS+=("$model"); done < <(
         at_most 30 nvidia-smi --query-gpu=index,name,memory.used,memory.total,utilization.gpu --format=csv,noheader,nounits 2>/dev/null || true
     )
+}
+
+memory_of() { # memory_of ID -> REPLY: what its processes hold, where Docker does not count it
+    local kib
+    kib=$(docker top "$1" -eo pid,rss 2>/dev/null | awk 'NR > 1 { sum += $2 } END { printf "%.0f", sum }') || kib=0
+    REPLY=''
+    ((kib == 0)) || REPLY="$((kib / 1024))MiB"
 }
 
 uptime_of() { # uptime_of START -> REPLY, such as 3d04h

@@ -39,6 +39,7 @@ verb_start() { # start [--in-order]
     fi
     no_more "$@"
     installed
+    journal_alone
     lock_kit
     if [[ -n "$DRY_RUN" ]]; then journal_settled; else recover; fi
     [[ -z "$in_order" || -n "$DRY_RUN" ]] || rest_unless_healthy

@@ -105,7 +105,11 @@ def test_an_engine_that_never_gets_healthy(old: Installed, new: Path) -> None:
 
 
 def test_an_engine_that_gets_healthy_and_answers_wrongly(old: Installed, new: Path) -> None:
-    _edit(new, lambda models: models["chat"].update(engine_args={"served_model_name": "another"}), reseal=True)
+    _edit(
+        new,
+        lambda models: models["chat"].update(engine_args={"chat_template": "{{ raise_exception('not today') }}"}),
+        reseal=True,
+    )
     _is_undone(old, new, 7, "")
 
 

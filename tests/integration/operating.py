@@ -153,14 +153,14 @@ def kill(running: subprocess.Popen[str], step: str, seconds: float, *, group: bo
     reached, stream = threading.Event(), running.stderr
 
     def read() -> None:
-        for line in stream:
-            said.append(line)
-            if line.startswith(f"==> {step}"):
-                reached.set()
+        with stream:  # what was started may go on for a while, and holds the same stderr
+            for line in stream:
+                said.append(line)
+                if line.startswith(f"==> {step}"):
+                    reached.set()
         reached.set()
 
-    reader = threading.Thread(target=read)
-    reader.start()
+    threading.Thread(target=read).start()
     assert reached.wait(300), said
     time.sleep(seconds)
     if group:
@@ -168,8 +168,6 @@ def kill(running: subprocess.Popen[str], step: str, seconds: float, *, group: bo
     else:
         running.kill()
     running.wait()
-    reader.join(300)  # what it started may go on for a while, and holds the same stderr
-    stream.close()
     return "".join(said)
 
 
