@@ -1,10 +1,10 @@
-# make venv | lint | test | demo | schema. Everything happens in .venv and in the testbed's cache folder.
+# make venv | lint | test | test-long | demo | schema. Everything happens in .venv and in the testbed's cache folder.
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 PYTEST_ARGS ?=
 
-.PHONY: venv lint test demo schema
+.PHONY: venv lint test test-long demo schema
 venv: .venv/.ready
 
 .venv/.ready: pyproject.toml
@@ -22,6 +22,9 @@ lint: venv
 
 test: venv
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+test-long: venv
+	$(BIN)/pytest -m long $(PYTEST_ARGS)
 
 demo:
 	bash tests/demo/demo.sh

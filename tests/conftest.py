@@ -13,6 +13,23 @@ import pytest
 
 from tests.testbed.fixtures import *  # noqa: F403
 
+# Minutes each: other Docker engines, a host that restarts, interruptions and upgrades at random moments. `make test-long` runs them.
+LONG = (
+    "e2e/test_engines.py",
+    "e2e/test_interrupted.py",
+    "e2e/test_systemd_host.py",
+    "e2e/test_upgrade.py",
+    "integration/test_scripts_roots.py",
+)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the long ones, before pytest chooses by mark."""
+    for item in items:
+        if item.path.as_posix().endswith(LONG):
+            item.add_marker("long")
+
 
 class Kit(Protocol):
     """Runs ``offline-kit ARGUMENTS`` as its own process."""
