@@ -13,7 +13,7 @@ import pytest
 
 from tests.testbed.fixtures import *  # noqa: F403
 
-# Minutes each: other Docker engines, a host that restarts, interruptions and upgrades at random moments. `make test-long` runs them.
+# Minutes each: other Docker engines, a host that restarts, interruptions, upgrades. `make test-long` runs them.
 LONG = (
     "e2e/test_engines.py",
     "e2e/test_interrupted.py",
