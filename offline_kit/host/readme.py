@@ -5,7 +5,7 @@ Rules: every name, size, digest, port and example in it is that of this bundle; 
 
 from __future__ import annotations
 
-from offline_kit.host import assets, watching
+from offline_kit.host import assets, chinese, watching
 from offline_kit.runtime.paths import PATHS, routes
 from offline_kit.runtime.records import Model, Settings, port_variable
 from offline_kit.spec.lock import Lock
@@ -20,7 +20,23 @@ _BODY = {
 
 def readme(lock: Lock, version: str, settings: Settings) -> str:
     """The text of README.md."""
-    parts = {
+    return _filled("README.md", _parts(lock, version, settings))
+
+
+def readme_zh(lock: Lock, version: str, settings: Settings) -> str:
+    """The text of README.zh.md: the same manual in Chinese."""
+    parts = _parts(lock, version, settings)
+    words = {
+        "PORTS": chinese.ports(parts["PORTS"]),
+        "NEEDS": chinese.needs(parts["NEEDS"]),
+        "SWITCHES": chinese.settings(lock.images),
+        "MONITORING": chinese.chapter(lock.images),
+    }
+    return _filled("README.zh.md", {**parts, **words})
+
+
+def _parts(lock: Lock, version: str, settings: Settings) -> dict[str, str]:
+    return {
         "NAME": lock.name,
         "VERSION": version,
         "TOP": f"{lock.name}-{version}",
@@ -37,7 +53,10 @@ def readme(lock: Lock, version: str, settings: Settings) -> str:
         "SWITCHES": watching.settings(lock.images),
         "MONITORING": watching.chapter(lock.images),
     }
-    text = assets.template("README.md")
+
+
+def _filled(template: str, parts: dict[str, str]) -> str:
+    text = assets.template(template)
     for name, value in parts.items():
         text = text.replace(f"@{name}@", value)
     return text

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from offline_kit.host import assets
-from offline_kit.host.readme import readme
+from offline_kit.host.readme import readme, readme_zh
 from offline_kit.host.sbom import sbom
 from offline_kit.host.services import check_services
 from offline_kit.runtime import compose, plan
@@ -28,6 +28,7 @@ def render(lock: Lock, version: str, config: Mapping[str, bytes]) -> tuple[dict[
     texts[".env.example"] = _dotenv(settings, lock).encode()
     texts.update(assets.monitoring() if "prometheus" in lock.images else {})
     texts["README.md"] = readme(lock, version, settings).encode()
+    texts["README.zh.md"] = readme_zh(lock, version, settings).encode()
     texts["sbom.cdx.json"] = sbom(lock, version)
     return texts, executables
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -182,3 +183,24 @@ def test_monitoring_is_told_of_and_carried_where_there_are_images_for_it() -> No
     assert not [path for path in texts if path.startswith("config/monitoring")]
     assert "carries no images for monitoring" in texts["README.md"].decode()
     assert "PROMETHEUS" not in texts[".env.example"].decode() + texts["README.md"].decode()
+
+
+def commands(text: str) -> list[str]:
+    """The lines of all code blocks, without what a comment says."""
+    return [re.sub(r"\s+# .*", "", line) for line in text.splitlines() if line.startswith("    ")]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_chinese_manual_has_the_same_commands_and_facts(name: str) -> None:
+    manifest, files = shipped(name)
+    texts, _ = render(lock_of(manifest), "v1.2.3", files)
+    english, chinese = (texts[path].decode() for path in ("README.md", "README.zh.md"))
+    assert commands(english) == commands(chinese) and len(commands(english)) > 30
+    assert "@" not in chinese
+    assert [line.count("|") for line in english.splitlines() if line.startswith("|")] == [
+        line.count("|") for line in chinese.splitlines() if line.startswith("|")
+    ]
+    codes = [re.findall(r"^\| `?([A-Z_]{4,}|[0-9]+)`? \|", text, flags=re.M) for text in (english, chinese)]
+    assert codes[0] == codes[1]
+    for part in ("published port", "Docker keeps", "Linux on"):
+        assert part in english and part not in chinese
