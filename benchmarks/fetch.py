@@ -115,7 +115,7 @@ def page(figures: dict[Key, Figure], model: int, image: int, rounds: int) -> str
         checks.append((f"less than 200 MiB of memory ({memory_used:.0f})", memory_used < 200))
         verdicts += [f"- {title}: {text}: {'kept' if kept else '**missed**'}" for text, kept in checks]
     head = ["what", "program", "seconds", "times the limit", "processor seconds", "memory, MiB"]
-    told = f"{measure.machine()}; servers and clients share it; load at the end {measure.load()}. {rounds} cold fetches, medians."
+    told = f"{measure.machine()}; shared by servers and clients. Load at the end {measure.load()}. Medians of {rounds}."
     limits = "The limit is the faster one of the two lines with curl, four transfers at a time."
     return "\n".join([told, limits, "", measure.table(head, rows), *verdicts]) + "\n"
 

@@ -13,6 +13,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import sys
 import tarfile
 from collections.abc import Iterator
@@ -116,6 +117,7 @@ def nginx(root: Path, work: Path) -> Iterator[str]:
 
 def main() -> None:
     """``FOLDER MODEL_MIB IMAGE_MIB``"""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # so that what was started is stopped
     work, model, image = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     served = work / "served"
     served.mkdir(parents=True)
