@@ -2,7 +2,8 @@
 # Turns an unpacked kit into running services: checks, loads, configures, starts, asks. Run it again at any time.
 HERE=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")
 # Damaged scripts cannot judge themselves: their sums are checked before any line of theirs is read.
-if ! (cd -- "$HERE" && LC_ALL=C grep -E '^[0-9a-f]{64}  (install\.sh|scripts/.*)$' SHA256SUMS | sha256sum --check --strict --quiet) >&2; then
+if ! (cd -- "$HERE" && LC_ALL=C grep -E '^[0-9a-f]{64}  (install\.sh|scripts/.*)$' SHA256SUMS | LC_ALL=C sha256sum -c 2>&1 |
+    awk '$0 == "install.sh: OK" { seen = 1 } !/: OK$/ { print; bad = 1 } END { exit bad || !seen }') >&2; then
     printf 'error: the kit is damaged: its own scripts are not as SHA256SUMS says; nothing was started\n' >&2
     printf '  unpack the bundle again: tar -xzf NAME-VERSION.tar.gz\n' >&2
     exit 20

@@ -106,12 +106,12 @@ check_selinux() { # where it is enforcing and Docker uses it, containers may rea
     fi
 }
 
-memory_of() { awk -v name="$1:" '$1 == name { printf "%.0f", $2 * 1024 }' /proc/meminfo 2>/dev/null; }
+meminfo() { awk -v name="$1:" '$1 == name { printf "%.0f", $2 * 1024 }' /proc/meminfo 2>/dev/null; }
 
 check_memory() {
     local total available need=$GIB key ranks=0 limits=0 shared='' shown wanted
-    total=$(memory_of MemTotal) || total=''
-    available=$(memory_of MemAvailable) || available=''
+    total=$(meminfo MemTotal) || total=''
+    available=$(meminfo MemAvailable) || available=''
     if [[ -z "$total" ]]; then
         finding WARN memory 'cannot be found out (/proc/meminfo)' 'look yourself: free -g'
         return 0

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
+import shutil
 import signal
 import stat
 import subprocess
@@ -271,6 +274,67 @@ def test_no_start_then_start(fresh: Host) -> None:
     assert (fresh.kit / ".state/compose.yaml").exists() and settings(fresh.kit)["OFFLINE_KIT_DEVICE"] == "cpu"
     assert not fresh.dockerd.docker("ps", "--quiet", "--filter", "label=com.docker.compose.project=fresh-kit")
     assert fresh.deploy("start").returncode == 0 and fresh.deploy("status").returncode == 0
+
+
+def test_with_is_kept_and_its_receipt_is_written_where_wanted(fresh: Host, tmp_path: Path) -> None:
+    receipt = tmp_path / "receipt.json"
+    wanted = ["--no-start", f"--json-receipt={receipt}"]
+    scripts_kit.rewrite(
+        fresh.kit,
+        ".env.example",
+        (fresh.kit / ".env.example").read_bytes().replace(b"_HTTP_PORT=80", b"_HTTP_PORT=18980").replace(b"=443", b"=18943"),
+    )
+    assert fresh.run("install.sh", "--with", "nginx", *wanted).returncode == 0
+    assert settings(fresh.kit)["OFFLINE_KIT_WITH"] == "nginx" and "18980 gateway" in (fresh.kit / ".state/ports").read_text()
+    told = json.loads(receipt.read_text())
+    assert told == json.loads((fresh.kit / ".state/receipt.json").read_text()) and mode(receipt) == 0o600
+    sums = (fresh.kit / "SHA256SUMS").read_text()
+    assert told["with"] == "nginx" and told["lock"] == "sha256:" + re.findall(r"(\w+)  lock\.json", sums)[0]
+    assert fresh.run("install.sh", *wanted).returncode == 0 and settings(fresh.kit)["OFFLINE_KIT_WITH"] == "nginx"
+    assert fresh.run("install.sh", "--with=", *wanted).returncode == 0 and settings(fresh.kit)["OFFLINE_KIT_WITH"] == ""
+
+
+def test_monitoring_gets_a_password_where_the_kit_has_grafana(fresh: Host) -> None:
+    facts, example = (fresh.kit / name for name in ("deploy/kit.env", ".env.example"))
+    text = facts.read_text()
+    tag = re.findall(r"KIT_IMAGE_gateway=(\S+)", text)[0]
+    more = "".join(f"KIT_IMAGE_{name}={tag}\n" for name in ("prometheus", "grafana"))
+    images = text.replace("KIT_IMAGES=engine,gateway", "KIT_IMAGES=engine,gateway,prometheus,grafana")
+    scripts_kit.rewrite(fresh.kit, "deploy/kit.env", (images + more).encode())
+    for name in ("prometheus", "grafana"):
+        shutil.copytree(fresh.kit / "deploy/images/gateway", fresh.kit / f"deploy/images/{name}")
+    mine = example.read_text() + "GRAFANA_ADMIN_PASSWORD=\n"
+    scripts_kit.rewrite(fresh.kit, ".env.example", mine.encode())
+    refreshed = sorted(path for path in (fresh.kit / "deploy/images").rglob("*") if path.is_file())
+    sums = {line[66:]: line[:64] for line in (fresh.kit / "SHA256SUMS").read_text().splitlines()}
+    sums |= {str(path.relative_to(fresh.kit)): hashlib.sha256(path.read_bytes()).hexdigest() for path in refreshed}
+    (fresh.kit / "SHA256SUMS").write_text("".join(f"{sums[path]}  {path}\n" for path in sorted(sums, key=str.encode)))
+    done = fresh.run("install.sh", "--no-start", "--with", "monitoring,nginx", "--dry-run")
+    assert done.returncode in {0, 4} and not (fresh.kit / ".env").exists()
+    script = f'. "{fresh.kit}/scripts/lib/settings.sh"; open_kit "{fresh.kit}/install.sh"; with_argument --with monitoring; env_write'
+    subprocess.run(["bash", "-c", script], check=True, capture_output=True)
+    password = settings(fresh.kit)["GRAFANA_ADMIN_PASSWORD"]
+    assert re.fullmatch("[0-9a-f]{48}", password) and settings(fresh.kit)["VLLM_API_KEY"] != password
+    subprocess.run(["bash", "-c", script], check=True, capture_output=True)
+    assert settings(fresh.kit)["GRAFANA_ADMIN_PASSWORD"] == password
+
+
+@pytest.mark.parametrize("arguments, result", [(["--dry-run"], "dry run"), (["--device=nvidia"], "failed")])
+def test_a_receipt_is_written_whatever_the_end(fresh: Host, tmp_path: Path, arguments: list[str], result: str) -> None:
+    receipt = tmp_path / "receipt.json"
+    done = fresh.run("install.sh", *arguments, "--json-receipt", str(receipt))
+    told = json.loads(receipt.read_text())
+    assert told["result"] == result and (told["error"] == "") is (done.returncode == 0)
+    assert (
+        told["host_checks"]
+        and told["files"]["result"] == "ok"
+        and {row["result"] for row in told["images"]}
+        <= {
+            "not loaded",
+            "already there",
+        }
+    )
+    assert not (fresh.kit / ".state/receipt.json").exists() and not (fresh.kit / ".env").exists()
 
 
 def test_an_env_file_comes_first_and_an_env_that_is_there_stays(fresh: Host, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ class Broken:
 
 
 def put(**fields: object) -> Callable[[Host], object]:
-    return lambda host: [setattr(host, name, value) for name, value in fields.items()]
+    return lambda host: vars(host).update(fields)
 
 
 def lacks(name: str) -> Callable[[Host], object]:

@@ -50,6 +50,8 @@ def test_an_unknown_option_is_wrong_usage(kit: Path, script: str) -> None:
         ("install.sh", ["--device=tpu"]),
         ("install.sh", ["--env-file", "/no/such/file"]),
         ("install.sh", ["word"]),
+        ("install.sh", ["--with", "kubernetes"]),
+        ("install.sh", ["--json-receipt", "/no/such/folder/receipt.json"]),
         ("scripts/preflight.sh", ["--device", "gpu"]),
         ("scripts/load_images.sh", ["no-such-image"]),
         ("scripts/verify.sh", ["word"]),
@@ -102,3 +104,13 @@ def test_nothing_is_newer_than_bash_4_2(script: Path) -> None:
         counted = re.search(rf"\(\(\$\{{#{name}\[@\]\}} (==|>|<) ", text)
         assert filled or counted or name in NEVER_EMPTY, name
     assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
+
+
+def test_no_function_has_the_name_of_another() -> None:
+    """All rooms share one space of names: the later definition would replace the earlier one without a word."""
+    names = [
+        name
+        for script in sorted((REPOSITORY / "scripts/lib").glob("*.sh"))
+        for name in re.findall(r"^(\w+)\(\) \{", script.read_text(), re.MULTILINE)
+    ]
+    assert sorted(name for name in set(names) if names.count(name) > 1) == []
