@@ -18,7 +18,8 @@ import zstandard
 from offline_kit.intake.line import Options
 from offline_kit.spec.manifest import Manifest, parse_manifest
 
-QUICK = Options(retries=3, backoff=0.01, connect_timeout=2, read_timeout=1)
+QUICK = Options(retries=3, backoff=0.01, connect_timeout=10, read_timeout=30)
+IMPATIENT = dataclasses.replace(QUICK, read_timeout=1)  # for servers that fall silent
 OCI, DOCKER = "application/vnd.oci.image", "application/vnd.docker"
 TYPES = {
     "gzip": f"{OCI}.layer.v1.tar+gzip",

@@ -12,6 +12,7 @@ import pytest
 
 from offline_kit.errors import AccessDenied, DigestMismatch, NetworkError
 from offline_kit.intake.fetch import Blobs, fetch
+from offline_kit.intake.line import Options
 from offline_kit.intake.resolve import resolve
 from offline_kit.intake.store import Store
 from offline_kit.spec.lock import Lock
@@ -49,8 +50,8 @@ class Desk:
     def lock(self) -> Lock:
         return resolve(self.manifest, Path("/"), {}, self.store, options=parts.QUICK)
 
-    def fetch(self, lock: Lock) -> Blobs:
-        return fetch(lock, self.manifest, Path("/"), self.store, options=parts.QUICK)
+    def fetch(self, lock: Lock, options: Options = parts.QUICK) -> Blobs:
+        return fetch(lock, self.manifest, Path("/"), self.store, options=options)
 
 
 @pytest.fixture
@@ -87,8 +88,8 @@ def test_one_wrong_byte(front: Front, desk: Desk) -> None:
 def test_bursts_stalls_and_no_ranges(front: Front, desk: Desk) -> None:
     front.faults.add(Fault("status", status=429, seconds=0.1), Fault("status", status=503, times=2))
     lock = desk.lock()
-    front.faults.add(Fault("stall", path=BLOBS, at=200, seconds=3), Fault("no-range", path=BLOBS))
-    assert desk.fetch(lock).retried == 1
+    front.faults.add(Fault("stall", path=BLOBS, at=200, seconds=60), Fault("no-range", path=BLOBS))
+    assert desk.fetch(lock, parts.IMPATIENT).retried == 1
     with pytest.raises(NetworkError, match=r"HTTP 503 Service Unavailable \(4 attempts\)"):
         front.faults.add(Fault("status", status=503, times=-1))
         desk.lock()
