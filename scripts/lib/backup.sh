@@ -33,7 +33,8 @@ backup_target() { # -> BACKUP_FILE: an absolute path outside the kit, that is no
         now
         BACKUP_FILE="${KIT}-backup-${REPLY//[:-]/}.tar.gz"
     fi
-    folder=$(readlink -f -- "$(dirname -- "$BACKUP_FILE")") && [[ -d "$folder" ]] || usage_error "'${BACKUP_FILE%/*}' is not a folder"
+    folder=$(readlink -f -- "$(dirname -- "$BACKUP_FILE")") || folder=''
+    [[ -d "$folder" ]] || usage_error "'${BACKUP_FILE%/*}' is not a folder"
     BACKUP_FILE="$folder/${BACKUP_FILE##*/}"
     [[ "$BACKUP_FILE" != "$KIT/"* ]] || usage_error 'inside the kit it would be an extra file: give a place outside'
     [[ ! -e "$BACKUP_FILE" ]] || usage_error "$BACKUP_FILE is there already"
@@ -61,6 +62,7 @@ backup_gather() { # what goes into a backup, into the folder $1
     fact KIT_VERSION
     now_version=$REPLY && now
     printf 'BACKUP_FORMAT=1\nKIT_NAME=%s\nKIT_VERSION=%s\nMADE=%s\n' "$name" "$now_version" "$REPLY" >"$1/backup.env"
+    # shellcheck disable=SC2094  # find leaves SUMS out by its name
     (cd "$1" && find . -type f ! -name SUMS -exec sha256sum {} + | sort -k 2 >SUMS)
     [[ -n "$BACKUP_MODELS" ]] || return 0
     own_models "$KIT"

@@ -24,9 +24,10 @@ boot_enabled() { # the unit is there and starts this kit -> REPLY: its path
 }
 
 boot_systemd() {
-    [[ -d /run/systemd/system ]] && type -P systemctl >/dev/null ||
+    if [[ ! -d /run/systemd/system ]] || ! type -P systemctl >/dev/null; then
         die 1 'no systemd runs on this host: there is no unit to enable' \
             "let what starts this host's services run, after Docker: $KIT/scripts/deploy.sh start --in-order"
+    fi
 }
 
 boot_quoted() { # TEXT as one word of a unit's command -> REPLY

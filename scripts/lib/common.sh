@@ -13,6 +13,7 @@ export EXIT_USAGE EXIT_CONFIG EXIT_PREFLIGHT EXIT_LOAD EXIT_START EXIT_SMOKE EXI
 
 KIT='' STATE='' DRY_RUN='' REPLY='' CHILD='' WORK='' ENV_SOURCE='' LOCK_FOLDER='' AT_EXIT='' MEANT='' FAULT=''
 DEVICE='' WITH='' WITH_GIVEN='' GIB=1073741824
+export GIB
 KEYS=() WORDS=()
 PROGRESS='' BOLD='' RED='' GREEN='' YELLOW='' PLAIN=''
 declare -A KIT_FACT=()
@@ -37,6 +38,7 @@ step() { printf '%s==>%s %s\n' "$BOLD$GREEN" "$PLAIN" "$*" >&2; }
 warn() { printf '%swarning:%s %s\n' "$YELLOW" "$PLAIN" "$*" >&2; }
 
 die() { # die CODE MESSAGE [REMEDY]
+    # shellcheck disable=SC2034  # the receipt tells it
     FAULT=$2
     printf '%serror:%s %s\n' "$RED" "$PLAIN" "$2" >&2
     [[ -z "${3:-}" ]] || printf '  %s\n' "$3" >&2

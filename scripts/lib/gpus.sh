@@ -54,8 +54,11 @@ check_driver() { # against the CUDA of the engine image: major versions need a d
     elif [[ -n "$better" ]] && ! at_least "$version" "$better"; then
         finding WARN driver "NVIDIA driver $version is older than CUDA $cuda of the engine image ($better); data centre GPUs run it, others may refuse" "update the driver to $better or later"
     elif [[ -z "$needed" ]]; then
-        at_least "$version" 525 && finding OK driver "NVIDIA driver $version (the image does not say which CUDA it has)" ||
+        if at_least "$version" 525; then
+            finding OK driver "NVIDIA driver $version (the image does not say which CUDA it has)"
+        else
             finding WARN driver "NVIDIA driver $version is old, and the image does not say which CUDA it has" 'update the driver to 525 or later (580 for CUDA 13)'
+        fi
     else
         finding OK driver "NVIDIA driver $version for CUDA $cuda"
     fi

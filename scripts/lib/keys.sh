@@ -72,7 +72,9 @@ keys_list() {
 keys_add() { # keys_add NAME
     local key
     key_name "$1"
-    [[ "$1" != default ]] && ! key_of "$1" || die "$EXIT_USAGE" "there is a key '$1' already" "scripts/deploy.sh keys revoke $1 removes it"
+    if [[ "$1" == default ]] || key_of "$1"; then
+        die "$EXIT_USAGE" "there is a key '$1' already" "scripts/deploy.sh keys revoke $1 removes it"
+    fi
     env_secret
     key=$REPLY
     now

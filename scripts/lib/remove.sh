@@ -48,7 +48,8 @@ remove_networks() { # of this project, unless another version's containers are o
 
 kits_beside() { # folders of other installed kits: beside this one, and this kit's other versions; a line each
     local folder
-    for folder in "${KIT%/*}"/*/ "$(cat "$STATE/previous" 2>/dev/null || true)" "$(value_of "$STATE/upgrade" TO >/dev/null 2>&1 && printf '%s' "$REPLY" || true)"; do
+    value_of "$STATE/upgrade" TO || true
+    for folder in "${KIT%/*}"/*/ "$(cat "$STATE/previous" 2>/dev/null || true)" "$REPLY"; do
         [[ -n "$folder" && -f "$folder/.state/compose.yaml" && -f "$folder/deploy/kit.env" ]] || continue
         folder=$(readlink -f -- "$folder")
         [[ "$folder" == "$KIT" ]] || printf '%s\n' "$folder"

@@ -165,6 +165,7 @@ sums_report() {
         die "$EXIT_DAMAGED" "the kit is damaged: $((count)) finding(s), named above; nothing was started" \
             'unpack the bundle again; if that ends the same way, carry it over again'
     fi
+    # shellcheck disable=SC2034  # the receipt tells it
     SUMS_RESULT=ok
     sums_remember
     human "$SUMS_BYTES"

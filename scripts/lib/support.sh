@@ -97,7 +97,8 @@ verb_support_bundle() { # support-bundle [FILE]
     need tar gzip awk find
     now
     [[ -n "$target" ]] || target="${KIT}-support-${REPLY//[:-]/}.tar.gz"
-    folder=$(readlink -f -- "$(dirname -- "$target")") && [[ -d "$folder" ]] || usage_error "the folder of '$target' is not there"
+    folder=$(readlink -f -- "$(dirname -- "$target")") || folder=''
+    [[ -d "$folder" ]] || usage_error "the folder of '$target' is not there"
     target="$folder/${target##*/}"
     [[ "$target" != "$KIT/"* ]] || usage_error 'inside the kit it would be an extra file: give a place outside'
     if [[ -n "$DRY_RUN" ]]; then say "would write: $target" && return 0; fi
