@@ -71,9 +71,8 @@ def test_on_a_cpu_all_start_side_by_side() -> None:
 
 def test_auto_goes_where_least_is_taken_and_is_always_the_same() -> None:
     shares = {"a": 0.5, "b": 0.4, "c": 0.4, "d": 0.1}
-    wanted = settings(
-        "CUDA_VISIBLE_DEVICES=0,1", **{k: {"gpu_memory_utilization": v, "gpus": "auto"} for k, v in shares.items()}
-    )
+    models: dict[str, Any] = {key: {"gpu_memory_utilization": share, "gpus": "auto"} for key, share in shares.items()}
+    wanted = settings("CUDA_VISIBLE_DEVICES=0,1", **models)
     placed, mistakes = plan.place(wanted)
     assert mistakes == []
     assert placed.gpus == {"a": ("0",), "b": ("1",), "c": ("1",), "d": ("0",)}
@@ -84,7 +83,7 @@ def test_auto_keeps_away_from_fixed_places_and_asks_for_as_many_gpus_as_needed()
     fixed = {"gpu_memory_utilization": 0.9, "gpus": [0]}
     placed, mistakes = plan.place(settings(a={"gpu_memory_utilization": 0.5, "gpus": "auto"}, b=fixed))
     assert (placed.gpus, mistakes) == ({"a": ("1",), "b": ("0",)}, [])
-    many = {key: {"gpu_memory_utilization": 0.9, "gpus": "auto"} for key in "abc"}
+    many: dict[str, Any] = {key: {"gpu_memory_utilization": 0.9, "gpus": "auto"} for key in "abc"}
     assert len(plan.place(settings(**many))[0].load) == 3
     _, mistakes = plan.place(settings("CUDA_VISIBLE_DEVICES=0,1", **many))
     assert "more than 0.95" in str(mistakes[0])
