@@ -9,7 +9,7 @@ set -euo pipefail
 readonly NEEDS=(
     dockerd=docker.io docker=docker.io docker-registry=docker-registry skopeo=skopeo iptables=iptables ip=iproute2
     nsenter=util-linux debootstrap=debootstrap pigz=pigz shellcheck=shellcheck curl=curl make=make python3=python3
-    bsdtar=libarchive-tools zstd=zstd nginx=nginx-light
+    sysctl=procps bsdtar=libarchive-tools zstd=zstd nginx=nginx-light
 )
 
 die() {
