@@ -48,7 +48,7 @@ version_at() { # version_at KIT -> REPLY
 journal_follow() { # journal_follow VERB WORD...: where another version is the current one, the verb goes on there
     [[ -z "${OFFLINE_KIT_FOR:-}" ]] || return 0
     journal_read
-    [[ "$PHASE" == done ]] || return 0
+    [[ "$PHASE" == 'done' ]] || return 0
     if [[ ! -x "$PHASE_TO/scripts/deploy.sh" || ! -r "$PHASE_TO/deploy/kit.env" ]]; then
         warn "$PHASE_TO, which this version was replaced by, is gone: this version is the current one again"
         [[ -n "$DRY_RUN" ]] || journal_clear "$KIT"

@@ -23,7 +23,8 @@ unlock_kit() { # so that a script called from here can work on this kit
 }
 
 upgrade_to() { # upgrade_to FOLDER -> TO, TO_VERSION: another version of this kit, its scripts whole; or the end
-    TO=$(readlink -f -- "$1") && [[ -r "$TO/deploy/kit.env" && -r "$TO/SHA256SUMS" ]] || usage_error "'$1' is not an unpacked kit"
+    TO=$(readlink -f -- "$1") || TO=''
+    [[ -r "$TO/deploy/kit.env" && -r "$TO/SHA256SUMS" ]] || usage_error "'$1' is not an unpacked kit"
     [[ "$TO" != "$KIT" ]] || usage_error "'$1' is this version itself"
     value_of "$TO/deploy/kit.env" KIT_NAME || true
     [[ "$REPLY" == "${KIT_FACT[KIT_NAME]}" ]] || usage_error "$TO is the kit '$REPLY', this is '${KIT_FACT[KIT_NAME]}': install that beside this one"
@@ -36,12 +37,12 @@ upgrade_to() { # upgrade_to FOLDER -> TO, TO_VERSION: another version of this ki
 
 upgrade_call() { # upgrade_call VERB WORD...: a verb of the other version, by its own scripts; what it says also to $WORK/said
     # Its lock is its own, and it ends when this process is gone.
-    (exec 9>&- && export OFFLINE_KIT_FOR=$$ && "$TO/scripts/deploy.sh" "$@" 2>&1 >&2 </dev/null | tee -a "$WORK/said" >&2)
+    (exec 9>&- && OFFLINE_KIT_FOR=$$ "$TO/scripts/deploy.sh" "$@" 2>&1 >&2 </dev/null | tee -a "$WORK/said" >&2)
 }
 
 upgrade_report() { # upgrade_report RESULT
     local why
-    why=$(awk '/^error: / { if (why == "") why = substr($0, 8) } END { print why }' "$WORK/said")
+    why=$(awk 'why == "" && /^error: / { why = substr($0, 8) } why == "" && /^FAIL/ { why = "smoke test: " $0 } END { print why }' "$WORK/said")
     now
     printf '%s  %s -> %s (%s): %s%s\n' "$REPLY" "${KIT_FACT[KIT_VERSION]}" "$TO_VERSION" "$TO" "$1" "${why:+: $why}" >>"$STATE/upgrade-report"
     REPLY=$why
