@@ -2,12 +2,14 @@
 
 Rules: all tools do the same work on the same files in one run, taking turns round by round; medians of at least three; whole
 processes are measured, the start of Python included; what is written is on the disk when the clock stops, for every tool that
-packs; a figure that is missed is printed as missed. Data are made below --work and removed.
+packs; a figure that is missed is printed as missed. Data are made below --work and removed; with --resume they stay until all
+is measured, and what was measured before an interruption is not measured again.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import statistics
@@ -44,11 +46,17 @@ class Bench:
         self.bundle = self.out / f"{TOP}.tar.gz"
         self.figures: dict[str, dict[str, Figure]] = {}
         self.environment = {"PYTHONPATH": str(ROOT), "DATA": str(self.data), "OUT": str(self.out), "LC_ALL": "C"}
+        self.tree, self.journal = work / "tree" / TOP, work.with_name(f"{work.name}.jsonl")
+        self.done: dict[str, list[float]] = {}
+        if self.journal.exists():
+            self.done = dict(json.loads(line) for line in self.journal.read_text().splitlines())
+        if (work / "ready").exists():
+            return
+        shutil.rmtree(work, ignore_errors=True)
         self.out.mkdir(parents=True)
         self.once(f"{PYTHON} -m benchmarks.child make $DATA {weights} {layers}")
         self.once(f"{PYTHON} -m benchmarks.child pack $DATA {self.bundle} && mkdir {work}/tree")
-        self.once(f"tar -xzf {self.bundle} -C {work}/tree")
-        self.tree = work / "tree" / TOP
+        self.once(f"tar -xzf {self.bundle} -C {work}/tree && touch ready")
 
     def once(self, command: str) -> None:
         run(Figure(), command, self.work, self.environment)
@@ -58,7 +66,13 @@ class Bench:
         if number >= rounds:
             return
         figure = self.figures.setdefault(step, {}).setdefault(tool, Figure())
+        key = f"{step}, {tool}, {number}"
+        if key in self.done:
+            figure.add(*self.done[key])
+            return
         run(figure, command, self.work, self.environment)
+        with self.journal.open("a") as stream:
+            stream.write(json.dumps([key, figure.last]) + "\n")
         print(f"{step:7} {tool:45} {figure.seconds[-1]:8.2f} s {figure.memory[-1]:6.0f} MiB   load {load()}", flush=True)
 
     def ours(self, rounds: int, number: int) -> None:
@@ -82,13 +96,14 @@ class Bench:
         tree = f"-C {self.work}/tree {TOP}"
         self.measure("pack", "tar cf", f"tar cf $OUT/x.tar {tree} && sync $OUT/x.tar", rounds, number)
         self.measure("pack", "tar czf", f"rm -f $OUT/x.tar; tar czf $OUT/x.tgz {tree} && sync $OUT/x.tgz", rounds, number)
+        self.once("rm -rf $OUT/t")
         shell = f"mkdir -p $OUT/t && tar -xzf $OUT/x.tgz -C $OUT/t && cd $OUT/t/{TOP} && sha256sum --quiet -c SHA256SUMS"
         self.measure("verify", "tar -xzf, then sha256sum -c", shell, rounds, number)
         if number < rounds:  # the same command is both: there is no way to prove a tar.gz by sums without unpacking it
             self.figures.setdefault("unpack", {})["tar -xzf, then sha256sum -c"] = self.figures["verify"][
                 "tar -xzf, then sha256sum -c"
             ]
-        self.once("rm -rf $OUT/t $OUT/x.tgz")
+        self.once("rm -rf $OUT/t")
         single = f"rm -rf $OUT/s; {PYTHON} {ROOT}/offline_kit/bundle/unpack.py {self.bundle} $OUT/s"
         self.measure("unpack", "unpack.py alone", single, rounds, number)
         self.once("rm -rf $OUT/s")
@@ -96,8 +111,9 @@ class Bench:
             pack = f"rm -rf $OUT/f; mkdir $OUT/f; {self.ferry}/bin/python -c '{FERRY}' {self.tree} $OUT/f && sync -f $OUT/f"
             self.measure("pack", "modelferry (reads back what it wrote)", pack, rounds, number)
             self.measure("verify", "modelferry", f"{self.ferry}/bin/modelferry verify $OUT/f/*", rounds, number)
+            self.once("rm -rf $OUT/g")
             self.measure("unpack", "modelferry", f"{self.ferry}/bin/modelferry unpack $OUT/f/* $OUT/g", rounds, number)
-            self.once("rm -rf $OUT/f $OUT/g")
+            self.once("rm -rf $OUT/g")
 
 
 def goals(figures: dict[str, dict[str, Figure]], memory: list[float]) -> str:
@@ -147,18 +163,25 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="runs of each tool [3]")
     parser.add_argument("--scaling", default="1,2,4,8", help="GiB of weights, for offline-kit and the limits alone [1,2,4,8]")
     parser.add_argument("--work", type=Path, default=None, help="folder for the data [a temporary one]")
+    parser.add_argument(
+        "--resume", type=Path, default=None, help="folder that stays until all is measured, to go on with [none]"
+    )
     parser.add_argument("--output", type=Path, default=None, help="file for the tables, in Markdown [none]")
     options = parser.parse_args()
     sizes = [float(size) for size in options.scaling.split(",")]
     need = int(GIB * max(4 * (options.weights + options.layers), 5 * max(sizes)))
-    base = Path(tempfile.mkdtemp(prefix="bench-", dir=options.work))
+    base = options.resume.resolve() if options.resume else Path(tempfile.mkdtemp(prefix="bench-", dir=options.work))
+    base.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(base).free
     try:
         if free < need:
             sys.exit(f"needs {need >> 30} GiB of disk, {free >> 30} are free: name another folder with --work")
         text = measure_all(base, options, sizes)
-    finally:
-        shutil.rmtree(base, ignore_errors=True)
+    except BaseException:
+        if not options.resume:
+            shutil.rmtree(base, ignore_errors=True)
+        raise
+    shutil.rmtree(base)
     print(text)
     if options.output:
         options.output.write_text(text)
@@ -173,14 +196,14 @@ def measure_all(base: Path, options: argparse.Namespace, sizes: list[float]) -> 
         main_run.ours(options.rounds, number)
         main_run.limits(options.rounds, number)
         main_run.others(options.rounds, number)
-    shutil.rmtree(base / "main")
+    shutil.rmtree(base / "main", ignore_errors=True)
     rows, memory = [], []
     for size in sizes:
-        bench = Bench(base / "scale", int(size * GIB), 0, None)
+        bench = Bench(base / f"scale-{size:g}", int(size * GIB), 0, None)
         for number in range(options.rounds):
             bench.ours(options.rounds, number)
             bench.limits(options.rounds, number)
-        shutil.rmtree(base / "scale")
+        shutil.rmtree(base / f"scale-{size:g}")
         own = {step: bench.figures[step]["offline-kit"] for step in ("pack", "verify", "unpack")}
         memory.append(max(max(figure.memory) for figure in own.values()))
         limit = [bench.figures["pack"]["cp, then openssl dgst"], bench.figures["verify"]["openssl dgst, one process a core"]]
@@ -202,6 +225,9 @@ def measure_all(base: Path, options: argparse.Namespace, sizes: list[float]) -> 
 
 def install_ferry(folder: Path) -> Path | None:
     """modelferry in an environment of its own, or None."""
+    if (folder / "bin/modelferry").exists():
+        return folder
+    shutil.rmtree(folder, ignore_errors=True)
     done = os.system(f"{PYTHON} -m venv {folder} && {folder}/bin/pip install -q modelferry==0.2.1 >/dev/null 2>&1")
     return folder if done == 0 else None
 

@@ -25,6 +25,16 @@ class Figure:
     cpu: list[float] = field(default_factory=list)
     memory: list[float] = field(default_factory=list)
 
+    def add(self, seconds: float, cpu: float, memory: float) -> None:
+        """One run more."""
+        self.seconds.append(seconds)
+        self.cpu.append(cpu)
+        self.memory.append(memory)
+
+    @property
+    def last(self) -> list[float]:
+        return [self.seconds[-1], self.cpu[-1], self.memory[-1]]
+
     @property
     def median(self) -> float:
         return statistics.median(self.seconds)
@@ -38,10 +48,8 @@ def run(figure: Figure, command: str, folder: Path, environment: Mapping[str, st
         ["bash", "-o", "pipefail", "-euc", command], cwd=folder, env={**os.environ, **environment}, stdout=subprocess.DEVNULL
     )
     _, status, usage = os.wait4(process.pid, 0)
-    figure.seconds.append(time.monotonic() - started)
+    figure.add(time.monotonic() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
     process.returncode = os.waitstatus_to_exitcode(status)
-    figure.cpu.append(usage.ru_utime + usage.ru_stime)
-    figure.memory.append(usage.ru_maxrss / 1024)
     if process.returncode:
         sys.exit(f"failed with {process.returncode}: {command}")
 
