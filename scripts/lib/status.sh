@@ -45,7 +45,7 @@ status_figures() { # -> ROW_MODEL, ROW_MEMORY, ROW_BUSY (running, waiting, finis
         if [[ -n "$id" ]]; then
             model=$(docker inspect --format '{{with index .Config.Labels "offline-kit.model"}}{{.}}{{end}}' "$id" 2>/dev/null) || model=''
             memory=$(awk -v id="$id" '$1 == id { print $2 }' <<<"$stats")
-            if [[ "$memory" == 0B || -z "$memory" ]]; then memory_of "$id" && memory=$REPLY; fi
+            if [[ "$memory" == 0B || -z "$memory" ]]; then status_memory "$id" && memory=$REPLY; fi
         fi
         if [[ "${ROW_SERVICE[index]}" == engine-* && "${ROW_HEALTH[index]}" == healthy ]]; then
             busy=$(at_most 10 docker exec "$id" python3 -I -S /opt/offline-kit/runtime/figures.py 2>/dev/null) || busy=''
@@ -62,14 +62,14 @@ status_figures() { # -> ROW_MODEL, ROW_MEMORY, ROW_BUSY (running, waiting, finis
     )
 }
 
-memory_of() { # memory_of ID -> REPLY: what its processes hold, where Docker does not count it
+status_memory() { # status_memory ID -> REPLY: what its processes hold, where Docker does not count it
     local kib
     kib=$(docker top "$1" -eo pid,rss 2>/dev/null | awk 'NR > 1 { sum += $2 } END { printf "%.0f", sum }') || kib=0
     REPLY=''
     ((kib == 0)) || REPLY="$((kib / 1024))MiB"
 }
 
-uptime_of() { # uptime_of START -> REPLY, such as 3d04h
+status_uptime() { # status_uptime START -> REPLY, such as 3d04h
     local seconds
     seconds=$(($(date +%s) - $(date -u -d "${1/T/ }" +%s 2>/dev/null || echo 0)))
     if ((seconds < 3600)); then
@@ -87,7 +87,7 @@ status_table() {
     printf '%-20s %-11s %-10s %-20s %-6s %-8s %-10s %-24s %s\n' SERVICE STATE HEALTH MODEL PORT UP MEMORY 'REQUESTS' RESTARTS
     for index in "${!ROW_SERVICE[@]}"; do
         up=-
-        if [[ "${ROW_STATE[index]}" == running ]]; then uptime_of "${ROW_SINCE[index]}" && up=$REPLY; fi
+        if [[ "${ROW_STATE[index]}" == running ]]; then status_uptime "${ROW_SINCE[index]}" && up=$REPLY; fi
         read -r -a figure <<<"${ROW_BUSY[index]}"
         busy="${figure[0]} now, ${figure[1]} wait, ${figure[2]} done"
         [[ "${ROW_BUSY[index]}" != '- - -' ]] || busy=-
@@ -108,8 +108,8 @@ status_rows() { # -> REPLY: a JSON array
         json "${ROW_HEALTH[index]}" && out+=", \"health\": $REPLY"
         json "${ROW_SINCE[index]}" && out+=", \"since\": $REPLY"
         if ((${#ROW_MODEL[@]} > 0)); then
-            json_or_null "${ROW_MODEL[index]}" && out+=", \"model\": $REPLY"
-            json_or_null "${ROW_MEMORY[index]}" && out+=", \"memory\": $REPLY"
+            status_text "${ROW_MODEL[index]}" && out+=", \"model\": $REPLY"
+            status_text "${ROW_MEMORY[index]}" && out+=", \"memory\": $REPLY"
             read -r -a figure <<<"${ROW_BUSY[index]}"
             place=0
             for name in running waiting finished; do
@@ -123,7 +123,7 @@ status_rows() { # -> REPLY: a JSON array
     REPLY="[$out]"
 }
 
-json_or_null() { # json_or_null TEXT -> REPLY
+status_text() { # status_text TEXT -> REPLY
     REPLY=null
     [[ -z "$1" ]] || json "$1"
 }

@@ -110,7 +110,7 @@ def test_an_engine_that_gets_healthy_and_answers_wrongly(old: Installed, new: Pa
         lambda models: models["chat"].update(engine_args={"chat_template": "{{ raise_exception('not today') }}"}),
         reseal=True,
     )
-    _is_undone(old, new, 7, "")
+    _is_undone(old, new, 7, "smoke test: FAIL")
 
 
 @pytest.mark.parametrize("step, seconds, group", operating.moments(STEPS))

@@ -121,7 +121,7 @@ def test_a_conflict_is_told_and_both_versions_are_kept(old: Host, new: Host) -> 
     [
         ("die:torch.OutOfMemoryError: CUDA out of memory.", 6, "memory ran out while starting"),
         ("hang", 6, "is not healthy after 4 s"),
-        ("silent", 7, "the smoke test failed|engine-chat"),
+        ("silent", 7, "smoke test: FAIL"),
     ],
 )
 def test_a_broken_version_is_undone_by_itself(old: Host, new: Host, fault: str, code: int, why: str) -> None:
@@ -138,7 +138,7 @@ def test_a_broken_version_is_undone_by_itself(old: Host, new: Host, fault: str, 
     assert old.serves("v1.0.0") and untouched(old, before) and client.failed_only_after(ready(new))
     assert "v1.0.0 serves again" in done.stderr
     report = (old.kit / ".state/upgrade-report").read_text().splitlines()[-1]
-    assert "went back" in report and any(part in report + done.stderr for part in why.split("|"))
+    assert "went back" in report and why in report
     assert old.deploy("smoke").returncode == 0
 
 

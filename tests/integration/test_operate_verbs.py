@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
 import subprocess
 import tarfile
@@ -13,6 +14,7 @@ import pytest
 
 from tests.integration import operating, scripts_kit
 from tests.integration.operating import Host
+from tests.testbed.cache import REPOSITORY
 from tests.testbed.dockerd import Dockerd
 
 
@@ -29,6 +31,14 @@ def host(shelf: scripts_kit.Shelf, tmp_path_factory: pytest.TempPathFactory, air
     assert done.returncode == 0, done.stderr
     yield made
     made.clean()
+
+
+def test_no_two_libraries_define_the_same_function() -> None:
+    """deploy.sh reads them all: the later definition would win, unseen."""
+    found: dict[str, str] = {}
+    for path in sorted((REPOSITORY / "scripts/lib").glob("*.sh")):
+        for name in re.findall(r"^(\w+)\(\)", path.read_text(), flags=re.M):
+            assert found.setdefault(name, path.name) == path.name, name
 
 
 def test_keys_come_and_go_without_a_lost_request(host: Host) -> None:
