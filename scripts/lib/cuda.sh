@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2034,SC2154 # names that come from, or go to, the rooms that are sourced beside it
 # CUDA, tried for good: a container of the loaded engine image lists the GPUs, starts CUDA on each and computes something.
 #
 # Rules: (1) the same way to the GPUs as the engines have (Docker's device requests); (2) while engines of this kit run,

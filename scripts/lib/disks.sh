@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2034,SC2154 # names that come from, or go to, the rooms that are sourced beside it
 # Room on the disks: for the kit, and for the images in Docker, several times their size while they are loaded.
 #
 # Rules: (1) needs of places on one file system add up; (2) an image that is in Docker already needs nothing; (3) with the

@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2034,SC2154 # names that come from, or go to, the rooms that are sourced beside it
 # Docker and Compose: there, reachable, recent enough, and set up so that a kit can run.
 #
 # Rules: (1) Docker is asked once for all that it says of itself; (2) a Docker that hangs is a finding, not a hang; (3) what

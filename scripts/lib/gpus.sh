@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2034,SC2154 # names that come from, or go to, the rooms that are sourced beside it
 # Can this host give its GPUs to the engines: driver, count, compute capability, memory, selection, container runtime.
 #
 # Rules: (1) a field that the driver refuses or cannot fill ([N/A], [Not Supported]) is a WARN; (2) only the GPUs that the engines may use are judged; (3) CUDA itself is tried later, in the loaded image (cuda.sh).

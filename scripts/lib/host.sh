@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2034,SC2154 # names that come from, or go to, the rooms that are sourced beside it
 # The host itself: its shell and programs, processor, kernel, clock, SELinux, memory.
 #
 # Rules: (1) what is read is what every Linux has (/proc, uname, date); (2) a limit is one that something is known to fail

@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2034,SC2154 # names that come from, or go to, the rooms that are sourced beside it
 # What config/models.json asks of the host: ports, shares of GPUs, memory. Read by awk: the host needs no JSON program.
 #
 # Rules: (1) only plain values of a model are read; (2) what is no JSON, or wrong, is for runtime.apply to say.

@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2034,SC2154 # names that come from, or go to, the rooms that are sourced beside it
 # What nvidia-smi says of this host's GPUs.
 #
 # Rules: (1) a field that the driver refuses is asked no more: older drivers know fewer; (2) nothing is judged here.

@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2034,SC2154 # names that come from, or go to, the rooms that are sourced beside it
 # The words of a command line: options with a value, checked as they are read.
 #
 # Rules: (1) --name=value is --name value; (2) what is wrong is a usage error before anything is done.

@@ -30,13 +30,12 @@ compose() {
 
 # ---- the engine image, one-off
 
-gpu_memory() { # -> REPLY: INDEX=MiB,... of the GPUs that say it; empty when none does
+gpu_memory() { # gpu_memory [FIELD] -> REPLY: INDEX=MiB,... of the GPUs that say it (memory.total, memory.free); empty when none does
     local rows index total
-    REPLY=''
     device
     [[ "$REPLY" == nvidia ]] || { REPLY='' && return 0; }
     REPLY=''
-    rows=$(at_most 30 nvidia-smi --query-gpu=index,memory.total --format=csv,noheader,nounits 2>/dev/null) || return 0
+    rows=$(at_most 30 nvidia-smi --query-gpu="index,${1:-memory.total}" --format=csv,noheader,nounits 2>/dev/null) || return 0
     while IFS=', ' read -r index total; do
         [[ "$index" =~ ^[0-9]+$ && "$total" =~ ^[0-9]+$ ]] && REPLY+="${REPLY:+,}$index=$total"
     done <<<"$rows"
@@ -66,8 +65,15 @@ service_apply() { # configuration to files -> APPLIED: what changed. Dies with 3
     fi
     [[ -f "$KIT/.env" ]] || die "$EXIT_CONFIG" "there is no $KIT/.env yet" 'run ./install.sh first'
     mkdir -p "$STATE"
-    gpu_memory
-    [[ -z "$REPLY" ]] || arguments=(--gpu-memory "$REPLY")
+    gpu_memory memory.total
+    if [[ -n "$REPLY" ]]; then
+        arguments=(--gpu-memory "$REPLY")
+        project
+        if ! kit_has_containers; then # else they hold memory that is theirs
+            gpu_memory memory.free
+            [[ -z "$REPLY" ]] || arguments+=(--gpu-free "$REPLY")
+        fi
+    fi
     APPLIED=$(runtime runtime.apply --network none --cap-add CHOWN --cap-add DAC_OVERRIDE --cap-add FOWNER \
         -v "$STATE:/kit/.state" -- ${arguments[@]+"${arguments[@]}"}) || status=$?
     case "$status" in
@@ -291,6 +297,11 @@ compose_orphans() { # containers of this project that the configuration no longe
         say "    $service: no longer configured, removed"
         docker rm --force "$id" >/dev/null 2>&1 || true
     done < <(docker ps --all --filter "label=com.docker.compose.project=$PROJECT" --format '{{.ID}} {{.Label "com.docker.compose.service"}}')
+}
+
+kit_has_containers() { # some are up
+    container_ids
+    [[ -n "$REPLY" ]]
 }
 
 container_ids() { # -> REPLY: the IDs of all containers of the kit, in one line

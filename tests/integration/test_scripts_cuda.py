@@ -101,6 +101,17 @@ def test_more_than_the_memory_is_refused_before_any_service(kit: Path, engine: D
     assert receipt["images"] and not engine.docker("ps", "--all", "--quiet")
 
 
+def test_the_plan_refuses_before_any_service(kit: Path, engine: Dockerd, stand_ins: Path, tmp_path: Path) -> None:
+    """Free memory that the checks find just enough is less than what three engines with their contexts take."""
+    nvidia_smi(stand_ins, [Card(0, used="18300"), Card(1)])
+    try:
+        code, said, _ = install(kit, engine, tmp_path / "receipt.json")
+    finally:
+        nvidia_smi(stand_ins, [Card(0), Card(1)])
+    assert code == 3 and "are free when it starts" in said and "the configuration is wrong" in said, said
+    assert not engine.docker("ps", "--all", "--quiet")
+
+
 def test_without_the_toolkit_docker_says_it_and_so_do_we(kit: Path, stand_ins: Path, airgap: Dockerd, tmp_path: Path) -> None:
     env = {**airgap.env, "PATH": f"{stand_ins}:{airgap.env['PATH']}"}
     done = scripts_kit.run(kit, "install.sh", "--yes", "--no-start", env=env, prefix=airgap.nsenter)
