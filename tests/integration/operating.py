@@ -171,11 +171,11 @@ def kill(running: subprocess.Popen[str], step: str, seconds: float, *, group: bo
     return "".join(said)
 
 
-def moments(steps: Mapping[str, float]) -> list[tuple[str, float, bool]]:
-    """OFFLINE_KIT_MOMENTS (5) moments, chosen by OFFLINE_KIT_SEED (1): a step, seconds after it began, whole group or not."""
+def moments(steps: Mapping[str, float], usually: int = 5) -> list[tuple[str, float, bool]]:
+    """OFFLINE_KIT_MOMENTS (`usually`) moments, chosen by OFFLINE_KIT_SEED (1): a step, seconds after it began, whole group or not."""
     dice = random.Random(int(os.environ.get("OFFLINE_KIT_SEED", "1")))
     chosen = []
-    for number in range(int(os.environ.get("OFFLINE_KIT_MOMENTS", "5"))):
+    for number in range(int(os.environ.get("OFFLINE_KIT_MOMENTS", usually))):
         step = list(steps)[number % len(steps)]
         chosen.append((step, round(dice.uniform(0, steps[step]), 2), bool(number % 2)))
     return chosen

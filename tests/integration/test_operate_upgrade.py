@@ -15,7 +15,7 @@ from tests.integration.operating import Host
 from tests.testbed.dockerd import Dockerd
 
 # step of an upgrade -> the longest that it is let run, in seconds
-STEPS = {"Switch": 6.0, "Images": 2.0, "Switch to": 10.0, "Smoke test": 1.5, "Settings": 3.0}
+STEPS = {"Switch": 8.0, "Settings": 3.0, "Images": 2.0, "Smoke test": 1.5}
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def new(shelf: scripts_kit.Shelf, old: Host, tmp_path: Path, airgap: Dockerd) ->
     yield host
     if (old.kit / ".state/upgrade").exists():  # a failed test: the next one finds v1.0.0 serving all the same
         (old.kit / ".state/upgrade").unlink()
-    assert old.deploy("start").returncode == 0
+        assert old.deploy("start").returncode == 0
 
 
 def untouched(old: Host, before: dict[str, bytes]) -> bool:
@@ -119,8 +119,7 @@ def test_a_conflict_is_told_and_both_versions_are_kept(old: Host, new: Host) -> 
 @pytest.mark.parametrize(
     "fault, code, why",
     [
-        ("die:torch.OutOfMemoryError: CUDA out of memory.", 6, "memory ran out while starting"),
-        ("hang", 6, "is not healthy after 4 s"),
+        ("hang", 6, "is not healthy after 30 s"),
         ("silent", 7, "smoke test: FAIL"),
     ],
 )
@@ -131,7 +130,7 @@ def test_a_broken_version_is_undone_by_itself(old: Host, new: Host, fault: str, 
     lines = sorted([*new_sums.splitlines(), f"{_sha256(fault)}  models/chat/fault"], key=lambda line: line[66:].encode())
     (new.kit / "SHA256SUMS").write_text("\n".join(lines) + "\n")
     before = kept(old)
-    slow = Host(old.kit, old.dockerd, old.ports, timeout="4" if fault == "hang" else "180")
+    slow = Host(old.kit, old.dockerd, old.ports, timeout="30" if fault == "hang" else "180")
     with old.client() as client:
         done = slow.deploy("upgrade", str(new.kit))
     assert done.returncode == code, done.stderr
@@ -168,7 +167,7 @@ def test_what_cannot_serve_is_refused_while_the_old_version_serves(old: Host, ne
     assert not (old.kit / ".state/upgrade").exists()
 
 
-@pytest.mark.parametrize("step, seconds, group", operating.moments(STEPS))
+@pytest.mark.parametrize("step, seconds, group", operating.moments(STEPS, 2))
 def test_killed_at_any_moment_the_old_version_serves(old: Host, new: Host, step: str, seconds: float, group: bool) -> None:
     before = kept(old)
     said = operating.kill(old.begin("upgrade", str(new.kit)), step, seconds, group=group)
