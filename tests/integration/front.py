@@ -69,7 +69,7 @@ def open_to_workers(folder: Path) -> None:
 def _takes_connections(worker: int) -> bool:
     try:
         title = Path(f"/proc/{worker}/cmdline").read_text()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # it ended before the file was opened, or before it was read
         return False
     return bool(title) and "shutting down" not in title
 

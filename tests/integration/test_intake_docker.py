@@ -74,3 +74,4 @@ def test_image_ids_are_those_that_skopeo_says(dockerd: Dockerd, tmp_path: Path, 
         dockerd.docker("rm", dockerd.docker("create", name, "true").strip())
     assert dockerd.docker("version", "--format", "{{.Server.Version}}").startswith("20.10.")
     assert len({layer.diff_id for image in lock.images.values() for layer in image.layers}) == 2, "the layers are shared"
+    dockerd.docker("image", "rm", "--force", *expected, *(image.tag(role) for role, image in lock.images.items()))

@@ -15,7 +15,7 @@ import http.server
 import threading
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests.testbed.faults import Access, Faults
 from tests.testbed.hub_http import Handler
@@ -63,6 +63,25 @@ class Repository:
         return found[0] if len(found) == 1 else None
 
 
+class Server(http.server.ThreadingHTTPServer):
+    """The hub's server, which knows its connections: `open` has those that are not closed yet."""
+
+    daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], hub: Hub) -> None:
+        self.hub = hub  # how a handler finds it
+        self.open: set[Any] = set()
+        super().__init__(address, hub.handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        super().shutdown_request(request)
+        self.open.discard(request)
+
+
 class Hub:
     """The hub; a context manager that starts it and stops it. `tokens` are those that may read gated repositories.
 
@@ -77,9 +96,7 @@ class Hub:
         self.tokens = tokens
         self.repositories: dict[str, Repository] = {}
         self.renamed: dict[str, str] = {}
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", port), self.handler)
-        self._server.daemon_threads = True
-        self._server.hub = self  # type: ignore[attr-defined]  # how a handler finds it
+        self._server = Server(("127.0.0.1", port), self)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
 
     @property
@@ -104,6 +121,11 @@ class Hub:
     def sent(self, pattern: str = "*") -> int:
         """Bytes of body sent so far for GET requests of paths that match the pattern (as in fnmatch)."""
         return sum(access.sent for access in self.log if access.method == "GET" and access.matches(pattern))
+
+    @property
+    def busy(self) -> bool:
+        """Whether a connection is open still: an answer that nobody wants any more reaches the log when its own closes."""
+        return bool(self._server.open)
 
     def start(self) -> None:
         """Starts to answer."""

@@ -159,10 +159,10 @@ def test_the_first_error_ends_all_streams(source: Hub, line: Line, tmp_path: Pat
     assert line.seats._value == 4
 
 
-def settle() -> None:
+def settle(source: Hub) -> None:
     """Waits until the hub has noticed who is gone: only then an answer that nobody wanted any more is in its log."""
     deadline = time.monotonic() + 10
-    while any("process_request" in thread.name for thread in threading.enumerate()):
+    while source.busy:
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
@@ -172,7 +172,7 @@ def begun(source: Hub, store: Store) -> int:
     source.faults.add(*[Fault("slow", at=4 << 20)] * 6, Fault("status", status=404))
     with Line(PARALLEL, 3) as line, pytest.raises(NotFound):
         download(line, store, wish(source))
-    settle()
+    settle(source)
     source.faults.clear()
     source.log.clear()
     ledger = Ledger(store.partial_state(DIGEST), len(PAYLOAD), SEGMENT, len(PAYLOAD))
@@ -301,7 +301,7 @@ def test_killed_at_twenty_random_moments(source: Hub, tmp_path: Path) -> None:
         assert not (Store(tmp_path / "s").path(digest).exists() and child.returncode)
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     assert Store(tmp_path / "s").path(digest).read_bytes() == payload
-    settle()
+    settle(source)
     print(f"{kills} kills: {source.sent() / len(payload):.4f} times the file")
     assert kills == 20
     assert source.sent() <= 1.1 * len(payload)
