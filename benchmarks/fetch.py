@@ -1,4 +1,4 @@
-"""A cold fetch of a model and an image, side by side with curl + openssl (the limit), `hf download` and `skopeo copy`.
+"""A cold fetch of a model and an image, side by side with curl + openssl + sync (the limit), `hf download` and `skopeo copy`.
 
 Rules: the same bytes for all, from nginx and docker-registry on the loopback (the hub gives metadata and redirects, as the real
 one does); every program starts cold and writes to the same disk; rounds take turns, so that a busy moment meets all;
@@ -35,7 +35,13 @@ manifest = parse_manifest(Path(sys.argv[1]).read_text(), sys.argv[1])
 store = Store(Path(sys.argv[2]))
 fetch(resolve(manifest, Path("/"), {}, store), manifest, Path("/"), store)
 """
-TWO_STEPS, PIPED, KIT, HF, SKOPEO = "curl, then openssl", "curl, piped to openssl", "offline-kit", "hf download", "skopeo copy"
+ON_DISK, TWO_STEPS, PIPED = "curl, openssl, sync", "curl, openssl, not on disk", "curl piped to openssl, not on disk"
+KIT, HF, SKOPEO = "offline-kit", "hf download, no hash, not on disk", "skopeo copy, not on disk"
+LIMITS = {
+    ON_DISK: "curl -sf -o out/$1 $2 && openssl dgst -sha256 out/$1 && sync out/$1",
+    TWO_STEPS: "curl -sf -o out/$1 $2 && openssl dgst -sha256 out/$1",
+    PIPED: "curl -sf $2 | tee out/$1 | openssl dgst -sha256",
+}
 Key = tuple[str, str]
 
 
@@ -51,10 +57,8 @@ def world(work: Path, model: int, image: int) -> Iterator[Mapping[str, list[str]
             child.stdin.close()
 
 
-def limit(urls: list[str], piped: bool) -> str:
-    """Four at a time; ``piped``: hashed on the way, else when the file is there."""
-    piping = "curl -sf $2 | tee out/$1 | openssl dgst -sha256"
-    each = piping if piped else "curl -sf -o out/$1 $2 && openssl dgst -sha256 out/$1"
+def limit(urls: list[str], each: str) -> str:
+    """Four at a time; ``each``: what is done with $2, a URL, that is to become out/$1."""
     listed = "\n".join(f"{number} {url}" for number, url in enumerate(urls))
     return f"xargs -P 4 -L 1 bash -o pipefail -c {shlex.quote(each)} - <<< {shlex.quote(listed)}"
 
@@ -79,8 +83,7 @@ def contestants(work: Path, where: Mapping[str, list[str]]) -> dict[Key, str]:
     }
     found: dict[Key, str] = {}
     for what, urls in (("model", where["model"]), ("image", where["image"]), ("both", where["model"] + where["image"])):
-        found[what, TWO_STEPS] = limit(urls, piped=False)
-        found[what, PIPED] = limit(urls, piped=True)
+        found.update({(what, who): limit(urls, each) for who, each in LIMITS.items()})
         found[what, KIT] = f"exec {shlex.quote(sys.executable)} -c {shlex.quote(CHILD)} {manifests[what]} out/store"
     found["model", HF] = f"exec {shlex.quote(str(Path(sys.executable).with_name('hf')))} download o/m --local-dir out/hf"
     found["image", SKOPEO] = f"exec skopeo copy --src-tls-verify=false docker://{large} oci:out/oci:v1"
@@ -104,19 +107,25 @@ def page(figures: dict[Key, Figure], model: int, image: int, rounds: int) -> str
     rows, verdicts = [], []
     for what, title in (("model", f"model, {model} MiB"), ("image", f"image, {image} MiB"), ("both", "both")):
         own = {who: figure for (item, who), figure in figures.items() if item == what}
-        best = min(own[TWO_STEPS].median, own[PIPED].median)
+        best, volatile = own[ON_DISK].median, min(own[TWO_STEPS].median, own[PIPED].median)
         for who, figure in sorted(own.items(), key=lambda item: item[1].median):
             memory = f"{max(figure.memory):.0f}" if who in (KIT, HF, SKOPEO) else ""
             cpu = statistics.median(figure.cpu)
             rows.append([title, who, f"{figure.median:.2f}", f"{figure.median / best:.2f}", f"{cpu:.2f}", memory])
-        ratio, memory_used = own[KIT].median / best, max(own[KIT].memory)
-        checks = [(f"at most 1.15 times the limit ({ratio:.2f})", ratio <= 1.15)]
+        ratio, other, memory_used = own[KIT].median / best, own[KIT].median / volatile, max(own[KIT].memory)
+        checks = [
+            (f"at most 1.15 times the limit ({ratio:.2f})", ratio <= 1.15),
+            (f"at most 1.15 times the faster curl that leaves its bytes in memory ({other:.2f})", other <= 1.15),
+        ]
         checks += [(f"faster than {who}", own[KIT].median < own[who].median) for who in (HF, SKOPEO) if who in own]
         checks.append((f"less than 200 MiB of memory ({memory_used:.0f})", memory_used < 200))
         verdicts += [f"- {title}: {text}: {'kept' if kept else '**missed**'}" for text, kept in checks]
     head = ["what", "program", "seconds", "times the limit", "processor seconds", "memory, MiB"]
     told = f"{measure.machine()}; shared by servers and clients. Load at the end {measure.load()}. Medians of {rounds}."
-    limits = "The limit is the faster one of the two lines with curl, four transfers at a time."
+    limits = (
+        f"The limit is '{ON_DISK}', four transfers at a time: what offline-kit has fetched would survive a power cut, "
+        "too. The other programs end while their bytes still wait in memory to be written."
+    )
     return "\n".join([told, limits, "", measure.table(head, rows), *verdicts]) + "\n"
 
 
@@ -125,9 +134,11 @@ def main() -> None:
     parser.add_argument("--model-mib", type=int, default=2048)
     parser.add_argument("--image-mib", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--work", type=Path, default=None, help="a new folder on the disk to measure")
+    parser.add_argument("--work", type=Path, default=None, help="a folder on the disk to measure")
     parser.add_argument("--write", type=Path, default=None, help="a file for the page, beside stdout")
     options = parser.parse_args()
+    if options.work:
+        options.work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="fetch-", dir=options.work) as folder:
         work = Path(folder)
         with world(work / "world", options.model_mib, options.image_mib) as where:

@@ -16,7 +16,7 @@ import requests
 
 from offline_kit.digest import Digest
 from offline_kit.errors import DigestMismatch, Interrupted
-from offline_kit.intake.disk import disk_error
+from offline_kit.intake.disk import disk_error, write_behind
 from offline_kit.intake.frontier import Frontier
 from offline_kit.intake.item import Advance, Download, arriving, total
 from offline_kit.intake.ledger import Ledger
@@ -214,6 +214,7 @@ class Fill:
                 done += os.pwrite(self._descriptor, piece[done:], offset + done)
         except OSError as error:
             raise disk_error(error, self._path) from error
+        write_behind(self._descriptor, offset, offset + done)
         self._parts.wrote(span, piece)
         if not self._frontier.offer(offset, piece):
             self._frontier.follow(_AT_ONCE)

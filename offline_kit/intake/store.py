@@ -23,7 +23,7 @@ from typing import Any
 
 from offline_kit.digest import Digest, Hasher
 from offline_kit.errors import DigestMismatch, DiskError
-from offline_kit.intake.disk import disk_error, open_locked, write_all
+from offline_kit.intake.disk import disk_error, open_locked, write_all, write_behind
 
 _NAME = re.compile("[0-9a-f]{64}")
 _LEFT_BEHIND = 60.0  # seconds: younger temporary files may belong to a writer that has not locked its file yet
@@ -252,6 +252,7 @@ class Writer:
     def write(self, data: bytes | memoryview) -> int:
         """Appends ``data``. Raises DiskError."""
         write_all(self._descriptor, data, self._path)
+        write_behind(self._descriptor, self.size, self.size + len(data))
         self._hasher.update(data)
         return len(data)
 

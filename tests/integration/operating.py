@@ -172,7 +172,7 @@ def kill(running: subprocess.Popen[str], step: str, seconds: float, *, group: bo
 
 
 def moments(steps: Mapping[str, float], usually: int = 5) -> list[tuple[str, float, bool]]:
-    """OFFLINE_KIT_MOMENTS (`usually`) moments, chosen by OFFLINE_KIT_SEED (1): a step, seconds after it began, whole group or not."""
+    """OFFLINE_KIT_MOMENTS (`usually`) moments by OFFLINE_KIT_SEED (1): a step, seconds after it began, whole group or not."""
     dice = random.Random(int(os.environ.get("OFFLINE_KIT_SEED", "1")))
     chosen = []
     for number in range(int(os.environ.get("OFFLINE_KIT_MOMENTS", usually))):
