@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -38,7 +39,7 @@ index, name, memory.total [MiB], memory.free [MiB], compute_cap, driver_version
         ("2 x 24GB", 2, 24576, 24576),
         ("NVIDIA L40S:2", 2, 46068, 45455),
         ("2xL40S", 2, 46068, 45455),
-        ("rtx a6000", 1, 49140, 48670),
+        ("rtx a6000", 1, 49140, 48537),
         ("RTX A6000 (ECC on)", 1, 46068, 44685),
         ("H100 80GB HBM3:8", 8, 81559, 80998),
     ],
@@ -73,7 +74,18 @@ def test_the_table_is_sound() -> None:
     assert len({row.name for row in gpus.CARDS}) == len(gpus.CARDS)
     for row in gpus.CARDS:
         assert 0.96 * row.total < row.usable_bytes / 2**20 < row.total, row.name
-    assert gpus.measured("0", 49140).usable == 48537, "of several cards with this memory, the one with least for CUDA"
+    assert gpus.measured("0", 46068).usable == 44685, "of several cards with this memory, the one with least for CUDA"
+
+
+def test_every_card_says_where_its_numbers_are_from() -> None:
+    names = {row.name for row in gpus.CARDS}
+    for row in gpus.CARDS:
+        total, cuda = row.source.split("; ")
+        assert (cuda == "not found") == (row.seen is None), row.name
+        for place in re.sub(r" \([^)]*\)", "", f"{total}, {cuda}").split(", "):
+            thread, file = r"[\w.-]+/[\w.-]+#[0-9]+", r"[\w.-]+/[\w.-]+:[\w./-]+"
+            words = r"files|there|not found|on Colab|(?:card|form|edition) not named|data sheet size|not seen in nvidia-smi output"
+            assert re.fullmatch(f"{thread}|{file}|{words}", place) or place.removeprefix("as ") in names, (row.name, place)
 
 
 @pytest.mark.parametrize(("text", "size"), [("32M", 32 << 20), ("32m", 32_000_000), ("1.5GiB", 3 << 29), (7, 7), ("8kB", 8000)])
