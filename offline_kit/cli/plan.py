@@ -19,10 +19,24 @@ from offline_kit.runtime import draw, gpus
 _SMI = ["nvidia-smi", f"--query-gpu={','.join(gpus.FIELDS)}", "--format=csv,nounits"]
 
 
+def _named(context: click.Context, parameter: click.Parameter, text: str | None) -> dict[str, gpus.Gpu] | None:
+    """A callback for ``--gpu``: what cannot be meant is said before a hub is asked for anything."""
+    if text is None:
+        return None
+    try:
+        return {gpu.id: gpu for gpu in gpus.parse(text)}
+    except ValueError as error:
+        raise click.BadParameter(f"{error} -> write it like 2x48GiB, or like 'NVIDIA L40S:2'", context, parameter) from error
+
+
 @click.command()
 @click.argument("source", type=click.Path(path_type=Path), default=Path("manifests/knowflow.yaml"))
 @click.option(
-    "--gpu", "named", metavar="GPUS", help="For these: 2x48GiB, or 'NVIDIA L40S:2'. [default: target, or this machine's]"
+    "--gpu",
+    "named",
+    metavar="GPUS",
+    callback=_named,
+    help="For these: 2x48GiB, or 'NVIDIA L40S:2'. [default: target, or this machine's]",
 )
 @click.option("--gpu-file", type=click.Path(path_type=Path, dir_okay=False), help="For those in a file: nvidia-smi's CSV.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON on stdout.")
@@ -30,25 +44,33 @@ _SMI = ["nvidia-smi", f"--query-gpu={','.join(gpus.FIELDS)}", "--format=csv,noun
 @options.jobs
 @options.quiet
 def plan(
-    source: Path, named: str | None, gpu_file: Path | None, as_json: bool, store: Path | None, jobs: int, quiet: bool
+    source: Path,
+    named: dict[str, gpus.Gpu] | None,
+    gpu_file: Path | None,
+    as_json: bool,
+    store: Path | None,
+    jobs: int,
+    quiet: bool,
 ) -> None:
     """Do the engines of SOURCE fit GPUs that you name? For each GPU and engine the arithmetic, and what would fit instead.
 
     SOURCE is a manifest (its lock is used; models without one are looked up, no weights are read), a bundle or a kit.
     Exit code 0: it fits. 3: it does not.
     """
+    if named and gpu_file:
+        raise click.UsageError("--gpu and --gpu-file both name the GPUs: leave one out")
     if source.suffix in (".yaml", ".yml"):
         project = pipeline.open_project(source)
+        config, accelerator, target = project.config, project.manifest.accelerator, project.manifest.target
+        there = {} if accelerator == "cpu" else named or _gpus(gpu_file, target.gpus if target else None)
         models, cuda = pipeline.plan_facts(project, options.open_store(store), jobs=jobs, progress=options.progress(quiet))
-        config, accelerator = project.config, project.manifest.accelerator
-        wanted = named or (project.manifest.target.gpus if project.manifest.target else None)
     else:
         contents, config = read_configuration(source)
         models = dict.fromkeys(contents.models, None) | (dict(contents.plan.models) if contents.plan else {})
-        cuda = contents.plan.cuda if contents.plan else None
-        accelerator, wanted = contents.accelerator, named
+        cuda, accelerator = contents.plan.cuda if contents.plan else None, contents.accelerator
+        there = {} if accelerator == "cpu" else named or _gpus(gpu_file, None)
     settings = check_services(config, models.keys(), accelerator)
-    verdict, found = plan_for(settings, models, {} if accelerator == "cpu" else _gpus(wanted, gpu_file), cuda)
+    verdict, found = plan_for(settings, models, there, cuda)
     if as_json:
         click.echo(json.dumps(draw.as_json(verdict, found), indent=2))
     else:
@@ -57,11 +79,11 @@ def plan(
         raise click.exceptions.Exit(3)
 
 
-def _gpus(named: str | None, file: Path | None) -> dict[str, gpus.Gpu]:
-    """The GPUs of an option, of a file, or of this machine. Raises SpecError."""
-    if named and not file:
-        return cards(named)
-    remedy = "name them: --gpu 2x48GiB, --gpu 'NVIDIA L40S:2' or --gpu-file"
+def _gpus(file: Path | None, target: str | None) -> dict[str, gpus.Gpu]:
+    """The GPUs of a file, of the manifest's target, or of this machine. Raises SpecError."""
+    if target and not file:
+        return cards(target)
+    where, remedy = str(file or "nvidia-smi"), "name them: --gpu 2x48GiB, --gpu 'NVIDIA L40S:2' or --gpu-file"
     try:
         text = (
             file.read_text(encoding="utf-8")
@@ -70,7 +92,8 @@ def _gpus(named: str | None, file: Path | None) -> dict[str, gpus.Gpu]:
         )
         return {gpu.id: gpu for gpu in gpus.parse_csv(text)}
     except ValueError as error:
-        raise SpecError(str(error), where=str(file or "nvidia-smi"), remedy=remedy) from error
+        raise SpecError(str(error), where=where, remedy=remedy) from error
     except (OSError, subprocess.CalledProcessError) as error:
         what = "cannot be read" if file else "this machine shows no GPUs"
-        raise SpecError(f"{what}: {error}", where=str(file or "nvidia-smi"), remedy=remedy) from error
+        why = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise SpecError(f"{what}: {why}", where=where, remedy=remedy) from error

@@ -13,6 +13,7 @@ from . import demand as demands
 from .demand import CONTEXT
 from .fit import Slot, Verdict, least_utilization
 from .gpus import Gpu
+from .placement import LIMIT
 from .sizes import MIB, gib, mib
 from .suggest import Suggestion
 
@@ -92,7 +93,9 @@ def _engine(verdict: Verdict, key: str, slots: Sequence[Slot]) -> Iterator[str]:
         yield f"  at least     {gib(need.kv_least):>12}  of KV cache for {length} tokens"
     else:
         yield "  KV cache             none  an encoder keeps none"
-    yield f"  lowest utilization that works here: {least_utilization(need, gpu):.2f}"
+    least = least_utilization(need, gpu)
+    works = f"lowest utilization that works here: {least:.2f}"
+    yield f"  {works if least <= LIMIT else f'no utilization works here: it takes {least:.2f} of the GPU'}"
     if need.pool.groups and slot.fits:
         room = [max(slot.kv, 0)] * len(need.pool.block_bytes)
         yield f"  longest max_model_len in this share: {need.pool.longest(room, need.longest)}"

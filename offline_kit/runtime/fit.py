@@ -96,8 +96,14 @@ def judge(settings: Settings, facts: Mapping[str, Facts], gpus: Mapping[str, Gpu
         # Only numbers can be compared: nvidia-smi is asked for those, not for the long names that GPUs have too.
         missing = [id for id in placed.gpus[key] if id not in gpus and id.isdigit()]
         if missing:
-            what = f"{key}: there is no GPU {', '.join(missing)} in this host (it has {', '.join(gpus) or 'none'})"
-            mistakes.append(Mistake(DOTENV, "CUDA_VISIBLE_DEVICES", what, "name GPUs as nvidia-smi shows them"))
+            there = f"it has GPU {', '.join(gpus)}" if gpus else "it has none"
+            what = f"there is no GPU {', '.join(missing)} in this host ({there})"
+            if settings.visible:
+                what, remedy = f"{key}: {what}", "name GPUs as nvidia-smi shows them"
+                mistakes.append(Mistake(DOTENV, "CUDA_VISIBLE_DEVICES", what, remedy))
+            else:
+                field = f"models.{key}.{'gpus' if model.gpus else 'tensor_parallel_size'}"
+                mistakes.append(Mistake(MODELS_JSON, field, what, "change what the model asks for, or take more GPUs"))
             continue
         known = facts.get(key) or facts.get(model.folder) or Facts.of({})
         if own:

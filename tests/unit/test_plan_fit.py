@@ -88,7 +88,13 @@ def test_limits_of_vllm_and_of_cards() -> None:
 
 def test_a_gpu_that_is_not_there() -> None:
     made = judge(chat(), KNOWN, cards("80GiB"))
-    assert "there is no GPU 1 in this host (it has 0)" in str(made.mistakes[0])
+    assert str(made.mistakes[0]).startswith(
+        "config/models.json: models.chat.tensor_parallel_size: there is no GPU 1 in this host (it has GPU 0) -> "
+    )
+    fixed = judge(settings(embedding={**SMALL, "gpus": [3]}), KNOWN, cards("2x24GiB"))
+    assert "models.embedding.gpus: there is no GPU 3 in this host (it has GPU 0, 1)" in str(fixed.mistakes[0])
+    visible = judge(settings(env="CUDA_VISIBLE_DEVICES=0,1", chat=TWO), KNOWN, cards("80GiB"))
+    assert ".env: CUDA_VISIBLE_DEVICES: chat: there is no GPU 1" in str(visible.mistakes[0])
     named = settings(env="CUDA_VISIBLE_DEVICES=GPU-1a2b", embedding=SMALL)
     assert judge(named, KNOWN, {}).fits
 
@@ -137,6 +143,7 @@ def test_the_drawing_names_everything() -> None:
     assert "lowest utilization that works here: 0.76" in text and text.endswith("fits")
     short = verdict(chat(), "2x24GiB")
     assert "!!" in draw.bar(short, short.gpus["0"])
+    assert "  no utilization works here: it takes 1.51 of the GPU" in list(draw.lines(short))
     held = json.loads(json.dumps(draw.as_json(short, suggestions(short, KNOWN))))
     assert (
         held["fits"] is False and held["engines"]["chat"]["ranks"][0]["weights"] == short.slots["chat", "0"].need.weights.rank
