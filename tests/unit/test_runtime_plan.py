@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from offline_kit.runtime import config, plan
+from offline_kit.runtime import config, plan, replicas
 from offline_kit.runtime.records import Settings
+from tests.testbed.cache import REPOSITORY
 from tests.unit.test_runtime_config import entry
 
 
@@ -87,3 +88,40 @@ def test_auto_keeps_away_from_fixed_places_and_asks_for_as_many_gpus_as_needed()
     assert len(plan.place(settings(**many))[0].load) == 3
     _, mistakes = plan.place(settings("CUDA_VISIBLE_DEVICES=0,1", **many))
     assert "more than 0.95" in str(mistakes[0])
+
+
+@pytest.mark.parametrize(
+    "visible", ["", "CUDA_VISIBLE_DEVICES=0,1,2,3,4,5", "CUDA_VISIBLE_DEVICES=GPU-a,GPU-b,GPU-c,GPU-d,GPU-e"]
+)
+@pytest.mark.parametrize("count", [{}, {"chat": 2}, {"embedding": 2, "rerank": 2}, {"chat": 2, "embedding": 2, "rerank": 2}])
+def test_the_shipped_models_placed_automatically_never_share_a_gpu_beyond_its_limit(
+    visible: str, count: dict[str, int]
+) -> None:
+    models: dict[str, Any] = json.loads((REPOSITORY / "config/models.json").read_text())["models"]
+    for key, model in models.items():
+        model |= {"gpus": "auto", **({"replicas": count[key]} if key in count else {})}
+    wanted = config.load(json.dumps({"models": models}), "", visible)
+    engines, mistakes = replicas.spread(wanted)
+    placed, wrong = plan.place(engines)
+    assert mistakes + wrong == []
+    sizes = {"chat": 2, "embedding": 1, "rerank": 1}
+    assert list(placed.gpus) == [engine.key for engine in replicas.engines(wanted)], "every engine has its place"
+    assert {key: len(set(gpus)) for key, gpus in placed.gpus.items()} == {key: sizes[key.split("-")[0]] for key in placed.gpus}
+    shares = {
+        gpu: sum(engines.model(key).gpu_memory_utilization for key in placed.gpus if gpu in placed.gpus[key])
+        for gpu in placed.load
+    }
+    assert shares == pytest.approx(dict(placed.load)) and max(shares.values()) <= plan.LIMIT + 1e-9
+    if wanted.visible:
+        assert set(shares) <= set(wanted.visible)
+    else:  # as few GPUs as it takes: beside chat, four shares of 0.1 are more than two GPUs have left
+        assert len(shares) == (4 if "chat" in count else 3 if count else 2)
+    assert sorted(key for group in placed.order for key in group) == sorted(placed.gpus)
+
+
+def test_auto_says_so_when_the_engines_are_too_many_for_the_gpus_that_there_are() -> None:
+    two: dict[str, Any] = {"a": {"gpu_memory_utilization": 0.6, "gpus": "auto", "replicas": 2}}
+    engines, mistakes = replicas.spread(settings("CUDA_VISIBLE_DEVICES=0", **two))
+    placed, wrong = plan.place(engines)
+    assert mistakes == [] and placed.gpus == {"a": ("0",), "a-2": ("0",)}
+    assert "a 0.6 + a-2 0.6 = 1.20 of GPU 0, more than 0.95" in str(wrong[0])
