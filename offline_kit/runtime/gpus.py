@@ -7,11 +7,11 @@ word. A GPU that is not in the table is no mistake: CUDA's total is then that of
 otherwise 97 % of what nvidia-smi says, the least that was seen of any.
 
 Sources: each row names its own, ``source``: where nvidia-smi printed ``total``; then where CUDA reported ``seen``, in an
-out-of-memory message or deviceQuery. Reports of one card differ, it seems with the driver: the least that was seen counts, and in
-brackets is what that place says where it is another number. "owner/repo#1" is a thread on GitHub, "owner/repo:path" a file,
-"there" the place before; "files" are public files that a full-text search shows without their address, and "as NAME" is taken
-over from that card. Compute capability is from NVIDIA's list (developer.nvidia.com/cuda-gpus). None was measured by this
-project.
+out-of-memory message or deviceQuery. Reports of one card differ, it seems with the driver: the least that was seen counts,
+and in brackets is what that place says where it is another number. "owner/repo#1" is a thread on GitHub, "owner/repo:path" a
+file, "there" the place before; "files" are public files that a full-text search shows without their address, and "as NAME" is
+taken over from that card. Compute capability is from NVIDIA's list (developer.nvidia.com/cuda-gpus). None was measured by
+this project.
 """
 
 from __future__ import annotations
