@@ -6,14 +6,13 @@ JSON object a line, or not at all; every class may be called from several thread
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import threading
 import time
 from types import TracebackType
 from typing import Protocol
-
-from tqdm import tqdm
 
 
 def size(count: int) -> str:
@@ -75,6 +74,8 @@ class Silent:
 
 class _Bar:
     def __init__(self, title: str, total: int, items: int) -> None:
+        from tqdm import tqdm  # noqa: PLC0415  slow to load, and wanted on a terminal alone
+
         self._lock, self._items, self._finished = threading.Lock(), items, 0
         self._bar = tqdm(total=total, desc=title, unit="B", unit_scale=True, unit_divisor=1024, leave=False, file=sys.stderr)
 
@@ -101,7 +102,8 @@ class Terminal:
         return _Bar(title, total, items) if sys.stderr.isatty() else _SilentTask()
 
     def note(self, line: str, **facts: object) -> None:
-        with tqdm.external_write_mode(file=sys.stderr):
+        tqdm = sys.modules.get("tqdm")
+        with tqdm.tqdm.external_write_mode(file=sys.stderr) if tqdm else contextlib.nullcontext():
             print(line, file=sys.stderr, flush=True)
 
 
