@@ -79,13 +79,15 @@ def test_the_table_is_sound() -> None:
 
 def test_every_card_says_where_its_numbers_are_from() -> None:
     names = {row.name for row in gpus.CARDS}
+    thread, file = r"[\w.-]+/[\w.-]+#[0-9]+", r"[\w.-]+/[\w.-]+:[\w./-]+"
+    limits = r"on Colab|(?:card|form|edition) not named|data sheet size|not seen in nvidia-smi output"
     for row in gpus.CARDS:
         total, cuda = row.source.split("; ")
         assert (cuda == "not found") == (row.seen is None), row.name
         for place in re.sub(r" \([^)]*\)", "", f"{total}, {cuda}").split(", "):
-            thread, file = r"[\w.-]+/[\w.-]+#[0-9]+", r"[\w.-]+/[\w.-]+:[\w./-]+"
-            words = r"files|there|not found|on Colab|(?:card|form|edition) not named|data sheet size|not seen in nvidia-smi output"
-            assert re.fullmatch(f"{thread}|{file}|{words}", place) or place.removeprefix("as ") in names, (row.name, place)
+            assert (
+                re.fullmatch(f"{thread}|{file}|files|there|not found|{limits}", place) or place.removeprefix("as ") in names
+            ), (row.name, place)
 
 
 @pytest.mark.parametrize(("text", "size"), [("32M", 32 << 20), ("32m", 32_000_000), ("1.5GiB", 3 << 29), (7, 7), ("8kB", 8000)])
