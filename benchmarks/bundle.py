@@ -216,7 +216,8 @@ def measure_all(base: Path, options: argparse.Namespace, sizes: list[float]) -> 
     what = f"{options.weights:g} GiB of weights and {options.layers:g} GiB of image layers, medians of {options.rounds} runs"
     missing = "" if ferry else "\nmodelferry was not to be had from the package index: its rows are missing.\n"
     return (
-        f"# Packing, verifying and unpacking, side by side\n\nMade by `python -m benchmarks.bundle`. {what}. Machine: {machine()}.\n"
+        "# Packing, verifying and unpacking, side by side\n\n"
+        f"Made by `python -m benchmarks.bundle`. {what}. Machine: {machine()}.\n"
         f"Load before: {before}; after: {load()} (other work on the machine slows every tool: read the ratios,\n"
         f"and the processor seconds, which other work changes least).\n{missing}"
         f"\n{side_by_side(main_run.figures)}\n{goals(main_run.figures, memory)}\n## Over size\n\n{scaling}"
