@@ -22,7 +22,7 @@ from tests.testbed.dockerd import Dockerd
 from tests.testbed.systemd_host import SystemdHost
 
 KIT = "/srv/demo-v1.0.0"
-BACK_WITHIN = 120.0  # seconds, boot and start of vLLM on a busy machine with two cores; about 35 when it is quiet
+BACK_WITHIN = 300.0  # seconds: about 35 when the machine is quiet, minutes when others keep its cores busy
 
 
 @dataclass(frozen=True)
