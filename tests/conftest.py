@@ -15,8 +15,11 @@ from tests.testbed.fixtures import *  # noqa: F403
 
 # Minutes each: other Docker engines, a host that restarts, interruptions, upgrades. `make test-long` runs them.
 LONG = (
+    "e2e/test_backup.py",
     "e2e/test_engines.py",
     "e2e/test_interrupted.py",
+    "e2e/test_load.py",
+    "e2e/test_replicas.py",
     "e2e/test_systemd_host.py",
     "e2e/test_upgrade.py",
     "integration/test_scripts_roots.py",
