@@ -3,7 +3,7 @@
 Rules: (1) standard library alone, and an HTTP client of its own: an answer is whole only when it ended as it announced (its
 length, or the last chunk) and holds what was asked for; (2) a refusal is whole when it is JSON in the shape of OpenAI's errors
 with its own status in it; (3) everything else has a fault, in words; (4) a crowd asks again when it was answered, a beat asks
-at fixed times, answered or not, unless the engines have more than enough to do; (5) when the block ends, what was asked is waited for.
+at fixed times, answered or not, unless very many are under way; (5) when the block ends, what was asked is waited for.
 """
 
 from __future__ import annotations
