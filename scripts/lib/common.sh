@@ -195,6 +195,18 @@ image_tag() { # image_tag KEY -> REPLY: the kit's own tag
     [[ -n "$REPLY" ]] || die "$EXIT_DAMAGED" "deploy/kit.env has no KIT_IMAGE_$name"
 }
 
+once_label() { # -> REPLY: the label of containers that are there for one command
+    fact KIT_NAME
+    REPLY="offline-kit.once=$REPLY"
+}
+
+once_sweep() { # removes those that never ran: who made them was killed before it could start them
+    local id
+    once_label
+    docker ps --all --quiet --filter "label=$REPLY" --filter status=created --filter status=exited 2>/dev/null |
+        while read -r id; do docker rm --force "$id" >/dev/null 2>&1 || true; done
+}
+
 # ---- JSON, written
 
 json() { # json TEXT -> REPLY: TEXT as a JSON string

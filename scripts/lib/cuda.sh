@@ -59,12 +59,14 @@ PYTHON
 }
 
 cuda_try() { # -> REPLY: what the container said; status of it
-    local wanted=all tag
+    local wanted=all tag label
     setting CUDA_VISIBLE_DEVICES
     [[ -z "$REPLY" || "$REPLY" == all ]] || wanted="\"device=${REPLY// /}\""
     image_tag engine
     tag=$REPLY
-    REPLY=$(cuda_script | at_most 300 docker run --rm --interactive --pull never --network none --read-only --tmpfs /tmp --cap-drop ALL \
+    once_label
+    label=$REPLY
+    REPLY=$(cuda_script | at_most 300 docker run --rm --label "$label" --interactive --pull never --network none --read-only --tmpfs /tmp --cap-drop ALL \
         --security-opt no-new-privileges --gpus "$wanted" --entrypoint python3 "$tag" - 2>&1)
 }
 

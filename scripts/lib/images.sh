@@ -53,7 +53,8 @@ image_differs() { # what is not as expected of the image that EXPECT describes -
 
 image_runs() { # Docker can make a container of the tag: status 0; else its complaint -> REPLY
     local name="offline-kit-proof-$$"
-    if REPLY=$(docker create --pull never --network none --name "$name" "${EXPECT[TAG]}" true 2>&1); then
+    once_label
+    if REPLY=$(docker create --label "$REPLY" --pull never --network none --name "$name" "${EXPECT[TAG]}" true 2>&1); then
         docker rm --force "$name" >/dev/null 2>&1 || true
         return 0
     fi

@@ -30,6 +30,7 @@ remove() { # remove WHAT COMMAND...: or only tells it
 
 remove_containers() { # of this project, made from this folder
     local id name folder
+    [[ -z "$FORCE" || -n "$DRY_RUN" ]] || once_sweep
     while read -r id name folder; do
         [[ "$folder" == "$KIT" || ! -e "$folder/deploy/kit.env" ]] || continue
         remove "container $name" docker rm --force "$id"
@@ -76,9 +77,6 @@ remove_image() { # remove_image KEY
         say "    stays: image $tag, which $REPLY uses"
         return 0
     fi
-    # The proof of a load that was killed.
-    docker ps --all --quiet --filter "ancestor=$tag" --filter 'name=^/?offline-kit-proof-' --filter status=created |
-        while read -r named; do [[ -z "$FORCE" ]] || docker rm "$named" >/dev/null; done
     named=$(docker image inspect --format '{{.Id}}' "${EXPECT[NAME]:-none}" 2>/dev/null) || named=''
     earlier=$(NAME=${EXPECT[NAME]} awk '$1 == ENVIRON["NAME"] { print $2; exit }' "$STATE/names-before" 2>/dev/null) || earlier=''
     if [[ -n "$named" && "$named" == "$id" && "$earlier" != "$id" ]]; then

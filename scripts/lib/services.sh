@@ -43,15 +43,17 @@ gpu_memory() { # gpu_memory [FIELD] -> REPLY: INDEX=MiB,... of the GPUs that say
 }
 
 runtime() { # runtime MODULE DOCKER-OPTION... -- ARGUMENT...: runs a module of runtime/ inside the engine image
-    local module=$1 options=()
+    local module=$1 options=() label
     shift
     while [[ "$1" != -- ]]; do
         options+=("$1")
         shift
     done
     shift
+    once_label
+    label=$REPLY
     image_tag engine
-    docker run --rm --pull never --read-only --security-opt no-new-privileges --cap-drop ALL --user "$(id -u):$(id -g)" \
+    docker run --rm --label "$label" --pull never --read-only --security-opt no-new-privileges --cap-drop ALL --user "$(id -u):$(id -g)" \
         ${options[@]+"${options[@]}"} -v "$KIT:/kit:ro" -v "$KIT/runtime:/opt/offline-kit/runtime:ro" \
         -e PYTHONPATH=/opt/offline-kit -e PYTHONDONTWRITEBYTECODE=1 --entrypoint python3 "$REPLY" -m "$module" --kit /kit "$@"
 }
@@ -65,6 +67,7 @@ service_apply() { # configuration to files -> APPLIED: what changed. Dies with 3
     fi
     [[ -f "$KIT/.env" ]] || die "$EXIT_CONFIG" "there is no $KIT/.env yet" 'run ./install.sh first'
     mkdir -p "$STATE"
+    once_sweep
     gpu_memory memory.total
     if [[ -n "$REPLY" ]]; then
         arguments=(--gpu-memory "$REPLY")

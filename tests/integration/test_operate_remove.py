@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,6 +72,11 @@ def test_after_uninstall_the_host_is_as_before(host: Host, dockerd: Dockerd, she
     assert told.returncode == 2 and "would remove" in told.stderr and "nothing was removed" in told.stderr
     assert host.deploy("status").returncode == 0
     operating.edit_models(host, "chat", max_model_len=99)
+    # what is left when a script is killed after it made a container for one command, and before that ran
+    name = re.search(r"^KIT_NAME=(.+)$", (host.kit / "deploy/kit.env").read_text(), re.MULTILINE)
+    assert name
+    tag = shelf.images["engine"].tag("engine")
+    dockerd.docker("create", "--name", "never-ran", "--label", f"offline-kit.once={name[1]}", tag, "/busybox")
     gone = host.deploy("uninstall", "--force")
     assert gone.returncode == 0, gone.stderr
     assert there(dockerd) == before and set(host.kit.rglob("*")) == files
