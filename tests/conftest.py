@@ -19,6 +19,7 @@ LONG = (
     "e2e/test_engines.py",
     "e2e/test_interrupted.py",
     "e2e/test_load.py",
+    "e2e/test_reasons.py",
     "e2e/test_replicas.py",
     "e2e/test_systemd_host.py",
     "e2e/test_upgrade.py",
