@@ -14,6 +14,8 @@ import time
 from types import TracebackType
 from typing import Protocol
 
+_SAYING = threading.Lock()  # one line at a time, whole: a line and its end are two writes otherwise
+
 
 def size(count: int) -> str:
     """``count`` bytes for people, in binary units."""
@@ -104,12 +106,18 @@ class Terminal:
     def note(self, line: str, **facts: object) -> None:
         tqdm = sys.modules.get("tqdm")
         with tqdm.tqdm.external_write_mode(file=sys.stderr) if tqdm else contextlib.nullcontext():
-            print(line, file=sys.stderr, flush=True)
+            _say(line)
+
+
+def _say(line: str) -> None:
+    with _SAYING:
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
 
 
 def say_json(event: str, **facts: object) -> None:
     """One event as a line of JSON on stderr."""
-    print(json.dumps({"time": round(time.time(), 3), "event": event, **facts}), file=sys.stderr, flush=True)
+    _say(json.dumps({"time": round(time.time(), 3), "event": event, **facts}))
 
 
 class _Counted:

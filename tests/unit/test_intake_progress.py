@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import pty
 import struct
@@ -54,3 +55,25 @@ def test_one_bar_with_bytes_and_files_and_a_line_for_each() -> None:
 )
 def test_sizes_for_people(count: int, text: str) -> None:
     assert size(count) == text
+
+
+MANY = """
+import sys, threading
+from offline_kit import progress
+sys.setswitchinterval(1e-6)
+say = getattr(progress, sys.argv[1])().note
+threads = [threading.Thread(target=lambda: [say("x" * 50, event="fetched") for _ in range(300)]) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+@pytest.mark.parametrize("kind", ["JsonLines", "Terminal"])
+def test_lines_of_many_threads_stay_whole(kind: str) -> None:
+    done = subprocess.run([sys.executable, "-c", MANY, kind], capture_output=True, text=True, check=True)
+    lines = done.stderr.split("\n")
+    assert lines.pop() == "" and len(lines) == 8 * 300
+    texts = lines if kind == "Terminal" else [json.loads(line)["text"] for line in lines]
+    assert set(texts) == {"x" * 50}
