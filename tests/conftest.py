@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -25,6 +26,12 @@ LONG = (
     "e2e/test_upgrade.py",
     "integration/test_scripts_roots.py",
 )
+
+
+def pytest_configure() -> None:
+    """Who is started in the background ignores SIGINT and hands that down: programs under test must not."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -103,10 +103,8 @@ def kit(chat_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 def interrupt(kit: Installed, moment: Moment, scratch: Path) -> tuple[int, str]:
     """Runs install.sh and ends it at the moment, or when its step is over; exit status and what it said."""
-    # who was started in the background ignores SIGINT, and hands that down
-    argv = ["/usr/bin/env", "--default-signal=INT", *kit.host.argv("./install.sh", "--yes")]
     with subprocess.Popen(
-        argv, cwd=kit.kit, env={**kit.host.env, "TMPDIR": str(scratch)},
+        kit.host.argv("./install.sh", "--yes"), cwd=kit.kit, env={**kit.host.env, "TMPDIR": str(scratch)},
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
     ) as run:  # fmt: skip
         said, reached, over = list[str](), threading.Event(), threading.Event()
