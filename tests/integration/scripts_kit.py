@@ -3,6 +3,8 @@
 Rules: (1) every file of the kit is what a bundle would carry; only what the images hold is small: the engine image has this
 machine's Python and a stand-in for `vllm` (the wire: HTTP on port 8000), the gateway image this machine's nginx; (2) the
 stand-in misbehaves when the model's folder has a file `fault`; (3) images are made once a test session; a kit is a copy.
+
+One file, for the kit and the programs that its images hold change together: a test asks for both with one call.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""install.sh and deploy.sh on an air-gapped dockerd: real nginx, real runtime/, a stand-in for vllm; success and failures."""
+"""install.sh and deploy.sh on an air-gapped dockerd: real nginx, real runtime/, a stand-in for vllm; success and failures.
+
+One file, for most tests share one installed kit and leave it healthy for the next: a second file would install it again.
+"""
 
 from __future__ import annotations
 

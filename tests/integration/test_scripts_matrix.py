@@ -1,4 +1,7 @@
-"""Broken hosts, one thing wrong each and several at once: every finding is reported in one run, and nothing is changed."""
+"""Broken hosts, one thing wrong each and several at once: every finding is reported in one run, and nothing is changed.
+
+One file, for two thirds of it are one table: the hosts, each with its finding. The tests below only walk through it.
+"""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from tests.testbed.process import TestbedError, run
 
 PACKAGES = ("docker.io", "docker-cli", "containerd", "docker-compose")
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-FALLBACK = "http://deb.debian.org/debian"
+FALLBACK = "http://deb.debian.org/debian"  # the public address of Debian's own archive
 PLUGIN = "usr/libexec/docker/cli-plugins/docker-compose"
 PROGRAMS = (
     "usr/bin/docker",

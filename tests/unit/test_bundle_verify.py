@@ -1,4 +1,7 @@
-"""Whatever is done to a bundle, verify finds it, names the file, and never crashes."""
+"""Whatever is done to a bundle, verify finds it, names the file, and never crashes.
+
+One file, for it is a catalogue: each kind of damage stands beside its neighbours, so that one that is missing is seen.
+"""
 
 from __future__ import annotations
 

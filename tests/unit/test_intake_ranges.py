@@ -1,4 +1,7 @@
-"""Several ranges of one file at a time, and what is left of them after a crash."""
+"""Several ranges of one file at a time, and what is left of them after a crash.
+
+One file, for what a crash leaves is made by the same interrupted download (``begun``) that the tests of ranges use.
+"""
 
 from __future__ import annotations
 

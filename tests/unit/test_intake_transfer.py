@@ -1,4 +1,7 @@
-"""The one transfer, against a hub that misbehaves on demand."""
+"""The one transfer, against a hub that misbehaves on demand.
+
+One file, for it is the list of what one transfer has to bear, and all of it is asked of the same small payload.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""How families lay out their tensors: names and shapes from the numbers of a config.json."""
+"""How families lay out their tensors: names and shapes from the numbers of a config.json.
+
+One file, for it is one table in the form of functions: families borrow each other's layers, and make.py looks them up by name.
+"""
 
 from __future__ import annotations
 
