@@ -30,7 +30,7 @@ def minbase(suite: str) -> Path:
 
     def make(folder: Path) -> None:
         command = ["debootstrap", "--variant=minbase", f"--keyring={engines.KEYRING}", suite]
-        run([*command, str(folder / "root"), engines.FALLBACK])
+        run([*command, str(folder / "root"), engines.DEBIAN])
         shutil.rmtree(folder / "root/var/cache/apt", ignore_errors=True)
 
     return cache.entry(f"minbase-{suite}", cache.key_of(suite, "1"), make) / "root"

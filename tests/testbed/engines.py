@@ -21,7 +21,7 @@ from tests.testbed.process import TestbedError, run
 
 PACKAGES = ("docker.io", "docker-cli", "containerd", "docker-compose")
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-FALLBACK = "http://deb.debian.org/debian"  # the public address of Debian's own archive
+DEBIAN = "http://deb.debian.org/debian"  # the public address of Debian's own archive
 PLUGIN = "usr/libexec/docker/cli-plugins/docker-compose"
 PROGRAMS = (
     "usr/bin/docker",
@@ -112,4 +112,4 @@ def mirror() -> str:
     said = run(["apt-get", "indextargets", "--format", "$(ORIGIN) $(COMPONENT) $(REPO_URI)", "Created-By: Packages"])
     lines = [line.split(" ", 2) for line in said.splitlines()]
     places = [place.rstrip("/") for origin, component, place in lines if (origin, component) == ("Debian", "main")]
-    return next((place for place in places if "security" not in place), FALLBACK)
+    return next((place for place in places if "security" not in place), DEBIAN)

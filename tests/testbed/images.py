@@ -25,6 +25,7 @@ from pathlib import Path
 
 from tests.testbed import cache
 from tests.testbed.dockerd import Dockerd
+from tests.testbed.engines import DEBIAN
 from tests.testbed.process import TestbedError, run
 from tests.testbed.registry import Registry, clone
 
@@ -207,7 +208,7 @@ def _make_base(shop: Workshop, target: Path) -> None:
     if _hub_answers():
         run(["skopeo", "copy", "--quiet", f"docker://docker.io/library/{BASE}", f"docker-archive:{target}/image.tar:{BASE}"])
         return
-    run(["debootstrap", "--variant=minbase", "bookworm", str(target / "root"), "http://deb.debian.org/debian"])
+    run(["debootstrap", "--variant=minbase", "bookworm", str(target / "root"), DEBIAN])
     left_out = ("./var/cache/apt/*", "./var/lib/apt/lists/*", "./usr/share/doc/*", "./usr/share/man/*", "./var/log/*",
                 "./usr/share/locale/*", "./dev/*", "./proc/*", "./sys/*")  # fmt: skip
     with (target / "root.tar").open("wb") as sink:
