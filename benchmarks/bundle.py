@@ -1,4 +1,6 @@
-"""Packing, verifying and unpacking bundles, side by side with the tools that people use: python -m benchmarks.bundle
+"""Packing, verifying and unpacking bundles, side by side with the tools that people use.
+
+Run it as python -m benchmarks.bundle.
 
 Rules: all tools do the same work on the same files in one run, taking turns round by round; medians of at least three; whole
 processes are measured, the start of Python included; what is written is on the disk when the clock stops, for every tool that

@@ -10,10 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from offline_kit.bundle.layout import lay_out
-from offline_kit.bundle.pack import pack
-from offline_kit.digest import Digest
-from offline_kit.progress import Silent
+from offline_kit.bundle.format.entries import lay_out
+from offline_kit.bundle.write.pack import pack
+from offline_kit.common.digest import Digest
+from offline_kit.common.progress import Silent
 from offline_kit.spec.lock import Blob, Layer, Lock, LockedFile, LockedImage, LockedModel, parse_lock
 
 VERSION = "v1.0.0"
@@ -25,7 +25,7 @@ def make(folder: Path, weights: int, layers: int) -> None:
     """Blobs below ``folder/blobs`` and their lock: ``weights`` and ``layers`` in bytes, in files of at most 512 MiB."""
     (folder / "blobs").mkdir(parents=True)
     files = [_weights(folder, seed, size) for seed, size in enumerate(_cut(weights))]
-    model = LockedModel(wanted=Digest.of(b""), source="dir:///benchmark", files=tuple(files))
+    model = LockedModel(spec_digest=Digest.of(b""), source="dir:///benchmark", files=tuple(files))
     blobs = [_put(folder, folder / "new", 1000 + seed, size, b"") for seed, size in enumerate(_cut(layers))]
     kind = f"{_OCI}layer.v1.tar+gzip"
     locked = tuple(Layer(digest=digest, size=size, media_type=kind, diff_id=digest) for digest, size in blobs)
@@ -34,7 +34,12 @@ def make(folder: Path, weights: int, layers: int) -> None:
     manifest = {"schemaVersion": 2, "config": _descriptor(config_blob), "layers": [_descriptor(layer) for layer in locked]}
     manifest_blob = _text(folder, manifest, f"{_OCI}manifest.v1+json")
     image = LockedImage(
-        wanted=Digest.of(b""), source="docker://x:1", reference="x:1", manifest=manifest_blob, config=config_blob, layers=locked
+        spec_digest=Digest.of(b""),
+        source="docker://x:1",
+        reference="x:1",
+        manifest=manifest_blob,
+        config=config_blob,
+        layers=locked,
     )
     lock = Lock(
         name="bench",

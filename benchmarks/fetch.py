@@ -27,13 +27,14 @@ from benchmarks.measure import Figure
 CHILD = """
 import sys
 from pathlib import Path
+from offline_kit.intake.session import Session
 from offline_kit.intake.fetch import fetch
 from offline_kit.intake.resolve import resolve
-from offline_kit.intake.store import Store
+from offline_kit.intake.store.store import Store
 from offline_kit.spec.manifest import parse_manifest
 manifest = parse_manifest(Path(sys.argv[1]).read_text(), sys.argv[1])
 store = Store(Path(sys.argv[2]))
-fetch(resolve(manifest, Path("/"), {}, store), manifest, Path("/"), store)
+fetch(resolve(manifest, Path("/"), {}, Session(store)), manifest, Path("/"), Session(store))
 """
 ON_DISK, TWO_STEPS, PIPED = "curl, openssl, sync", "curl, openssl, not on disk", "curl piped to openssl, not on disk"
 KIT, HF, SKOPEO = "offline-kit", "hf download, no hash, not on disk", "skopeo copy, not on disk"
@@ -121,12 +122,12 @@ def page(figures: dict[Key, Figure], model: int, image: int, rounds: int) -> str
         checks.append((f"less than 200 MiB of memory ({memory_used:.0f})", memory_used < 200))
         verdicts += [f"- {title}: {text}: {'kept' if kept else '**missed**'}" for text, kept in checks]
     head = ["what", "program", "seconds", "times the limit", "processor seconds", "memory, MiB"]
-    told = f"{measure.machine()}; shared by servers and clients. Load at the end {measure.load()}. Medians of {rounds}."
+    conditions = f"{measure.machine()}; shared by servers and clients. Load at the end {measure.load()}. Medians of {rounds}."
     limits = (
         f"The limit is '{ON_DISK}', four transfers at a time: what offline-kit has fetched would survive a power cut, "
         "too. The other programs end while their bytes still wait in memory to be written."
     )
-    return "\n".join([told, limits, "", measure.table(head, rows), *verdicts]) + "\n"
+    return "\n".join([conditions, limits, "", measure.table(head, rows), *verdicts]) + "\n"
 
 
 def main() -> None:

@@ -19,12 +19,12 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.intake_parts import digest, push, write
-from tests.intake_parts import image as small_image
-from tests.testbed.hub import Hub, HubFile
-from tests.testbed.hub_http import Handler
+from tests.support.intake_samples import digest, push, write
+from tests.support.intake_samples import image as small_image
 from tests.testbed.process import Process, free_port, listening
-from tests.testbed.registry import Registry
+from tests.testbed.servers.hub import Hub, HubFile
+from tests.testbed.servers.hub_http import Handler
+from tests.testbed.servers.registry import Registry
 
 MIB = 1 << 20
 SHARDS = LAYERS = 4
@@ -116,7 +116,7 @@ def nginx(root: Path, work: Path) -> Iterator[str]:
 
 
 def main() -> None:
-    """``FOLDER MODEL_MIB IMAGE_MIB``"""
+    """Serves what is made in a folder: ``FOLDER MODEL_MIB IMAGE_MIB``."""
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # so that what was started is stopped
     work, model, image = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     served = work / "served"

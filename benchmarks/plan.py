@@ -1,9 +1,11 @@
-"""The GPU plan side by side with hf-mem, on the fixtures of real architectures: python -m benchmarks.plan > table.md
+"""The GPU plan side by side with hf-mem, on the fixtures of real architectures.
+
+Run it as python -m benchmarks.plan > table.md.
 
 Rules: both get the same headers and config.json, and hf-mem's own functions do its work, in a virtual environment of its own
 (``--python``, else one is made with pip); the truth is, for weights, the published parameters as bytes, and for the KV cache of
 one sequence of 32,768 tokens what vLLM's own classes said (tests/data/vllm-0.32.0-kv.json, which
-tests/integration/plan_in_engine.py wrote in the engine image, and tests compare with it); a row where the two differ says why.
+tests/support/plan_in_engine.py wrote in the engine image, and tests compare with it); a row where the two differ says why.
 Nothing is downloaded but hf-mem.
 """
 
@@ -18,9 +20,9 @@ import venv
 from pathlib import Path
 from typing import Any
 
-from offline_kit.runtime import kvcache, tensors
-from offline_kit.runtime.demand import Facts
-from offline_kit.runtime.weights import weights
+from offline_kit.runtime.gpu_plan import kv_cache, tensor_table
+from offline_kit.runtime.gpu_plan.engine_memory import Facts
+from offline_kit.runtime.gpu_plan.weight_memory import Loading, weights
 
 ROOT = Path(__file__).resolve().parent.parent
 FIXTURES = ROOT / "tests/data/architectures"
@@ -86,13 +88,13 @@ def records() -> dict[str, dict[str, Any]]:
 def ask(python: str) -> dict[str, tuple[int, int | str]]:
     """What hf-mem says: name -> bytes of weights, bytes of KV cache (or the error)."""
     question = {}
-    for name, held in records().items():
+    for name, recorded in records().items():
         header = {
             f"{row['name']}#{number}": {"dtype": row["dtype"], "shape": row["shape"]}
-            for row in held["tensors"]
+            for row in recorded["tensors"]
             for number in range(row["count"])
         }
-        question[name] = (held["config"], header)
+        question[name] = (recorded["config"], header)
     script = THEIRS.replace("LENGTH", str(LENGTH))
     done = subprocess.run([python, "-c", script], input=json.dumps(question), capture_output=True, text=True, check=True)
     return {name: (weight, kv) for name, (weight, kv) in json.loads(done.stdout).items()}
@@ -106,15 +108,15 @@ def table(theirs: dict[str, tuple[int, int | str]]) -> str:
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
     ]
     closer = {"ours": 0, "equal": 0, "hf-mem": 0}
-    for name, held in records().items():
-        facts = Facts.of(held)
-        told = truth[name]["1/auto"]
-        real = told["needed"][str(LENGTH)] if told["groups"] else 0
-        pool = kvcache.pool(facts.arch, kvcache.Options(in_flight=IN_FLIGHT))
+    for name, recorded in records().items():
+        facts = Facts.of(recorded)
+        measured = truth[name]["1/auto"]
+        real = measured["needed"][str(LENGTH)] if measured["groups"] else 0
+        pool = kv_cache.pool(facts.arch, kv_cache.Options(in_flight=IN_FLIGHT))
         ours = pool.needed(LENGTH) - (pool.block_bytes[0] if pool.groups else 0)
         stored, kv = theirs[name]
-        own = tensors.total(facts.tensors)
-        loaded = weights(facts.tensors, facts.arch, dtype_bytes=2).rank
+        own = tensor_table.total(facts.tensors)
+        loaded = weights(facts.tensors, facts.arch, Loading(2)).rank
         gap = abs(kv - real) if isinstance(kv, int) else None
         verdict = "ours" if gap is None or abs(ours - real) < gap else "equal" if abs(ours - real) == gap else "hf-mem"
         closer[verdict] += 1
@@ -123,7 +125,7 @@ def table(theirs: dict[str, tuple[int, int | str]]) -> str:
             why = "an encoder keeps no KV cache; hf-mem counts one when it is asked to"
         their = f"{kv / 2**20:,.0f}" if isinstance(kv, int) else kv
         lines.append(
-            f"| {held['model']} | {own / 1e9:,.3f} | {stored / 1e9:,.3f} | {own / 1e9:,.3f} | {loaded / 1e9:,.3f} "
+            f"| {recorded['model']} | {own / 1e9:,.3f} | {stored / 1e9:,.3f} | {own / 1e9:,.3f} | {loaded / 1e9:,.3f} "
             f"| {real / 2**20:,.0f} | {their} | {ours / 2**20:,.0f} | {why} |"
         )
     counts = ", ".join(f"{key} {number}" for key, number in closer.items())

@@ -1,4 +1,4 @@
-"""The hall: one manifest to one proven bundle, step by step.
+"""One manifest to one proven bundle, step by step.
 
 Rules: each step gets what the one before left in the lock or on disk, and nothing else; the file under its final name is
 always one that ``verify`` has read whole; a failed build leaves the store and an earlier bundle as they were.
@@ -6,43 +6,39 @@ always one that ``verify`` has read whole; a failed build leaves the store and a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from offline_kit.bundle import delta
-from offline_kit.bundle.carry import carry_unpacker
-from offline_kit.bundle.inspect import Head
-from offline_kit.bundle.layout import lay_out
-from offline_kit.bundle.pack import pack
-from offline_kit.bundle.stage import publish, stage
-from offline_kit.bundle.verify import Report, verify
-from offline_kit.bundle.volumes import json_name
-from offline_kit.digest import Digest
-from offline_kit.errors import DigestMismatch, DiskError, LockStale, SpecError
-from offline_kit.host.fit import check_target
-from offline_kit.host.render import render
-from offline_kit.host.services import check_services
-from offline_kit.intake.fetch import fetch
-from offline_kit.intake.line import Options
-from offline_kit.intake.resolve import resolve, resolve_models
-from offline_kit.intake.store import Store
-from offline_kit.progress import Progress
-from offline_kit.spec.lock import Lock, ModelFacts, parse_lock, stale, wanted
-from offline_kit.spec.manifest import Manifest, parse_manifest
+from offline_kit.bundle.format.entries import lay_out
+from offline_kit.bundle.format.parts import json_name
+from offline_kit.bundle.read.inspect import Head
+from offline_kit.bundle.verify.verify import Report, verify
+from offline_kit.bundle.write.copy_unpacker import carry_unpacker
+from offline_kit.bundle.write.pack import pack
+from offline_kit.bundle.write.staging import check_space, publish, stage
+from offline_kit.common.digest import Digest
+from offline_kit.common.errors import DigestMismatch, DiskError, LockStale, SpecError
+from offline_kit.common.files import replace_file
+from offline_kit.common.redact import find_secret
+from offline_kit.host.render import Origin, render
+from offline_kit.host.target_check import check_target, engine_image
+from offline_kit.intake.fetch import fetch, missing_bytes, payload_bytes
+from offline_kit.intake.images.engine_facts import engine_facts
+from offline_kit.intake.models import findings
+from offline_kit.intake.resolve import regrouped_models, resolve, resolve_facts
+from offline_kit.intake.scan.scan import scan
+from offline_kit.intake.session import Session
+from offline_kit.intake.sources.image_layers import contents_of, were_read
+from offline_kit.intake.store.store import Store
+from offline_kit.project import Policies, Project, open_project
+from offline_kit.runtime.gpu_plan.evaluate import Image
+from offline_kit.spec.lock import Lock, ModelFacts
+from offline_kit.spec.lock_fit import fits, stale
 from offline_kit.spec.names import VERSION
-
-_TRANSFERS = Options()
-
-
-@dataclass(frozen=True)
-class Project:
-    """A manifest with the files around it, read once."""
-
-    manifest: Manifest
-    folder: Path
-    config: dict[str, bytes]
-    lock_path: Path
-    lock: Lock | None
+from offline_kit.spec.policy_check import check_policy, check_scanners
+from offline_kit.spec.scan import PICKLES
 
 
 @dataclass(frozen=True)
@@ -63,103 +59,162 @@ class Built:
     lock: Lock
 
 
-def open_project(manifest_path: Path) -> Project:
-    """Reads and checks a manifest, its two configuration files and its lock. Raises SpecError, DiskError."""
-    manifest = parse_manifest(_read(manifest_path, "manifest").decode("utf-8", "replace"), str(manifest_path))
-    folder = manifest_path.parent
-    config = {
-        "models.json": _read(folder / manifest.services, f"'services' of {manifest_path}"),
-        "vllm_config.yaml": _read(folder / manifest.engine_config, f"'engine_config' of {manifest_path}"),
-    }
-    check_services(config, manifest.models.keys(), manifest.accelerator)
-    lock_path = manifest_path.with_suffix(".lock.json")
-    lock = parse_lock(lock_path.read_text(encoding="utf-8"), str(lock_path)) if lock_path.exists() else None
-    return Project(manifest, folder, config, lock_path, lock)
-
-
-def lock_project(
-    project: Project, store: Store, *, keep: Lock | None, jobs: int, options: Options = _TRANSFERS, progress: Progress
-) -> Lock:
+def lock_project(project: Project, session: Session, *, keep: Lock | None) -> Lock:
     """Resolves the manifest and writes the lock beside it. Entries of ``keep`` that still apply are not resolved again."""
-    lock = resolve(
-        project.manifest, project.folder, project.config, store, keep=keep, jobs=jobs, options=options, progress=progress
-    )
+    lock = resolve(project.manifest, project.folder, project.config, session, keep=keep)
+    engine = lock.images.get("engine")
+    if engine is not None and were_read(session.store, engine.layers):
+        lock = _with_engine_facts(lock, session)
+    check_policies(project, lock)
+    check_models(project, lock, session)
     if lock != project.lock:
-        _replace(project.lock_path, lock.text())
+        _refuse_secrets({project.lock_path.name: lock.text()})
+        replace_file(project.lock_path, lock.text().encode())
     return lock
 
 
-def current_lock(
-    project: Project, store: Store, *, locked: bool, jobs: int, options: Options = _TRANSFERS, progress: Progress
-) -> Lock:
+def check_policies(project: Project, lock: Lock) -> None:
+    """Raises PolicyRefused where the manifest's policy, or that of the site, forbids what ``lock`` carries."""
+    for name, policy in project.policies:
+        check_policy(lock, policy, name)
+
+
+def check_models(project: Project, lock: Lock, session: Session, *, said: Lock | None = None) -> None:
+    """Says what speaks against serving the models of ``lock``, but for what was found in ``said`` already. Raises SpecError
+    where no engine could start."""
+    settings = project.services.settings
+    services = [
+        findings.Service(
+            model.key,
+            model.folder,
+            model.type,
+            {name.replace("-", "_"): value for name, value in {**settings.common, **model.engine_args}.items()},
+        )
+        for model in settings.models
+    ]
+    known = findings.find(said, services) if said else []
+    found = [finding for finding in findings.find(lock, services) if finding not in known]
+    for finding in found:
+        if not finding.refused:
+            session.progress.note(f"warning: {finding}", event="finding", where=finding.where, what=finding.what)
+    if refused := [finding for finding in found if finding.refused]:
+        more = [str(finding) for finding in refused[1:]]
+        raise SpecError(refused[0].what, where=refused[0].where, remedy="\n".join([refused[0].remedy, *more]))
+
+
+def current_lock(project: Project, session: Session, *, locked: bool) -> Lock:
     """The lock as it is when it is up to date, else a new one; under ``locked`` that is an error (LockStale)."""
-    held = project.lock
-    changed = stale(held, project.manifest, project.config) if held else []
-    if held and not changed:
-        return held
+    previous = project.lock
+    changed = stale(previous, project.manifest, project.config) if previous else []
+    if previous and not changed:
+        changed = _regrouped(project, previous, session)
+    if previous and not changed:
+        check_policies(project, previous)
+        check_models(project, previous, session)
+        return previous
     if locked:
-        what = f"the lock is stale ({', '.join(changed)} changed)" if held else "there is no lock"
+        what = f"the lock is stale ({', '.join(changed)} changed)" if previous else "there is no lock"
         raise LockStale(what, where=str(project.lock_path), remedy="run 'offline-kit lock' and commit the result")
-    return lock_project(project, store, keep=held, jobs=jobs, options=options, progress=progress)
+    for name in changed:
+        session.progress.note(f"{name} changed since the lock was made: locked again")
+    return lock_project(project, session, keep=previous)
 
 
-def plan_facts(
-    project: Project, store: Store, *, jobs: int, progress: Progress
-) -> tuple[dict[str, ModelFacts | None], str | None]:
-    """What the GPU plan needs: facts by model, and CUDA of the engine image where a lock names it. Raises KitError.
+def _regrouped(project: Project, lock: Lock, session: Session) -> list[str]:
+    """Models in local folders that were given files since they were locked, each with those files."""
+    models = regrouped_models(project.manifest, project.folder, lock, session)
+    return [f"models.{key}: {', '.join(files[:5])}{' ...' if len(files) > 5 else ''}" for key, files in models.items()]
+
+
+def complete_lock(project: Project, lock: Lock, session: Session, *, locked: bool) -> Lock:
+    """``lock`` with what its engine image, whose layers are in the store, was seen to hold; written where that is new.
+
+    Under ``locked`` it stays as it is. Raises SpecError where that engine cannot serve a model, which is first seen now.
+    """
+    completed = _with_engine_facts(lock, session)
+    if completed == lock:
+        return lock
+    if not locked:
+        _refuse_secrets({project.lock_path.name: completed.text()})
+        replace_file(project.lock_path, completed.text().encode())
+    check_models(project, completed, session, said=lock)
+    return lock if locked else completed
+
+
+def _with_engine_facts(lock: Lock, session: Session) -> Lock:
+    """``lock`` with what the layers of its engine image say; a lock of an earlier version knows versions alone."""
+    image = lock.images.get("engine")
+    if image is None or (image.engine is not None and image.engine.architectures):
+        return lock
+    facts = engine_facts(contents_of(session.store, image.layers, "engine"))
+    if facts is None or facts == image.engine:
+        return lock
+    return lock.model_copy(update={"images": {**lock.images, "engine": image.model_copy(update={"engine": facts})}})
+
+
+def plan_facts(project: Project, session: Session) -> tuple[dict[str, ModelFacts | None], Image]:
+    """What the GPU plan needs: facts by model, and of the engine image what a lock says of it. Raises KitError.
 
     From the lock where that still applies; other models are resolved, which reads no weights; nothing is written.
     """
-    held = project.lock
+    previous = project.lock
     found: dict[str, ModelFacts | None] = {}
     missing = []
     for key in project.manifest.models:
-        locked = held.models.get(key) if held else None
-        current = locked is not None and locked.wanted == wanted(project.manifest, f"models.{key}")
+        locked = previous.models.get(key) if previous else None
+        current = previous is not None and fits(previous, project.manifest, f"models.{key}")
         if locked is not None and current and locked.facts is not None:
             found[key] = locked.facts
         else:
             missing.append(key)
-    resolved = resolve_models(project.manifest, project.folder, store, missing, jobs=jobs, progress=progress)
-    found |= {key: model.facts for key, model in resolved.items()}
-    engine = held.images.get("engine") if held else None
-    return found, engine.environment.get("CUDA_VERSION") if engine else None
+    found |= resolve_facts(project.manifest, project.folder, missing, session)
+    engine = previous.images.get("engine") if previous and fits(previous, project.manifest, "images.engine") else None
+    return found, engine_image(engine)
 
 
 def build(
     manifest_path: Path,
     version: str,
     output: Path,
-    store: Store,
+    session: Session,
     *,
     shape: Shape = Shape(),
     locked: bool,
-    jobs: int,
-    options: Options = _TRANSFERS,
-    progress: Progress,
+    policies: Policies = (),
 ) -> Built:
-    """Makes ``output/NAME-VERSION.tar.gz``, or what ``shape`` says. Raises every error of ``offline_kit.errors`` that a
+    """Makes ``output/NAME-VERSION.tar.gz``, or what ``shape`` says. Raises every error of ``common.errors`` that a
     step can meet."""
     if not VERSION.fullmatch(version):
         raise SpecError(f"not a version: {version!r}", remedy="letters, digits, '.', '_' and '-', 63 at most")
-    project = open_project(manifest_path)
+    project = open_project(manifest_path, policies)
     if shape.base and (shape.base.lock.name, shape.base.version) == (project.manifest.name, version):
         raise SpecError(f"{version} is the version of the base itself", remedy="give the new bundle another version")
-    lock = current_lock(project, store, locked=locked, jobs=jobs, options=options, progress=progress)
-    check_target(project.manifest, lock, project.config)
+    lock = current_lock(project, session, locked=locked)
+    for line in check_target(project.manifest, lock, project.services.settings):
+        session.progress.note(f"warning: {line}")
+    for name, policy in project.policies:
+        check_scanners({PICKLES, *(scanner.name for scanner in project.manifest.scan)}, policy, name)
     top = f"{lock.name}-{version}"
     final = output / f"{top}{'.delta' if shape.base else ''}{shape.suffix}"
     _make_folder(output)
+    store, progress = session.store, session.progress
     with store.in_use(), stage(final) as folder:
+        if shape.base is None:
+            _check_room(lock, store, folder)
         for last_try in (False, True):
-            blobs = fetch(lock, project.manifest, project.folder, store, jobs=jobs, options=options, progress=progress)
-            texts, executables = render(lock, version, project.config)
+            blobs = fetch(lock, project.manifest, project.folder, session)
+            lock = complete_lock(project, lock, session, locked=locked)
+            contents = {key: contents_of(store, image.layers, key) for key, image in lock.images.items()}
+            record = scan(lock, project.manifest.scan, blobs.path, project.folder, session)
+            origin = Origin(project.manifest.digest, contents, record)
+            texts, executables = render(lock, version, project.config, project.services, origin)
+            _refuse_secrets({**texts, "lock.json": lock.text()})
             entries = lay_out(lock, version, texts, executables)
             if shape.base:
                 entries = delta.thin_out(entries, delta.compare(lock, shape.base))
             pack(entries, top, blobs.path, folder / final.name, split=shape.split, progress=progress)
             packed = folder / (json_name(final.name) if shape.split else final.name)
-            report = verify(packed, jobs=jobs, progress=progress)
+            report = verify(packed, jobs=session.jobs, progress=progress)
             if report.whole:
                 path = publish(folder, final)
                 carry_unpacker(output, progress)
@@ -175,6 +230,22 @@ def build(
     )
 
 
+def _refuse_secrets(texts: Mapping[str, str | bytes]) -> None:
+    """A last search before anything is passed on. Raises SpecError: a secret of this run stands in a file."""
+    for name, text in texts.items():
+        place = find_secret(text if isinstance(text, str) else text.decode("utf-8", "replace"))
+        if place is not None:
+            what = f"a password or token that this run uses stands in it ({place}), and would be passed on"
+            raise SpecError(what, where=name, remedy="take it out of the manifest and its configuration, and change it")
+
+
+def _check_room(lock: Lock, store: Store, folder: Path) -> None:
+    """The bundle will fit into ``folder``, and what is fetched beside it where both lie on one disk. Raises DiskError."""
+    same = folder.stat().st_dev == store.root.stat().st_dev
+    left_behind = sum(path.stat().st_blocks * 512 for path in folder.iterdir() if path.is_file())
+    check_space(folder, payload_bytes(lock) + (missing_bytes(lock, store) if same else 0), freed=left_behind)
+
+
 def _evict_damaged(lock: Lock, store: Store) -> list[Digest]:
     """Removes the lock's blobs whose bytes are no longer those of their name from the store; returns them."""
     names = list(lock.image_blobs()) + [file.sha256 for model in lock.models.values() for file in model.files]
@@ -185,28 +256,8 @@ def _evict_damaged(lock: Lock, store: Store) -> list[Digest]:
     return damaged
 
 
-def _read(path: Path, what: str) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise SpecError(f"no such file ({what})", where=str(path), remedy="'offline-kit init' writes an example") from error
-    except OSError as error:
-        raise DiskError(f"cannot be read ({what}): {error.strerror}", where=str(path)) from error
-
-
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DiskError(f"cannot be made: {error.strerror}", where=str(folder), remedy="choose another --output") from error
-
-
-def _replace(path: Path, text: str) -> None:
-    """Writes ``path`` whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise DiskError(f"cannot be written: {error.strerror}", where=str(path)) from error

@@ -1,8 +1,13 @@
 #!/usr/bin/env bash
 # Loads the kit's images into Docker, each held against what the kit says of it.
+if ! test -n "${BASH_VERSION:-}" || shopt -qo posix; then # started by sh: it is bash that reads the rest
+    unset POSIXLY_CORRECT
+    command -v bash >/dev/null || { echo 'error: bash 4.2 or later is needed, and this host has none' >&2 && exit 4; }
+    exec bash "$0" "$@"
+fi
 LIB=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/lib
-# shellcheck source-path=SCRIPTDIR source=lib/images.sh
-. "$LIB/images.sh"
+# shellcheck source-path=SCRIPTDIR source=lib/kit/images.sh
+. "$LIB/kit/images.sh"
 
 WANTED=()
 
@@ -16,7 +21,7 @@ the right ID and layers, is skipped. One that fails is named and leaves no tag b
   --dry-run  say what would be loaded
   --help     this text
 
-Exit codes: 0 all are there; 2 wrong usage; 5 an image was not loaded; 20 the kit is damaged; 130 interrupted.
+Exit codes: 0 all are there; 2 wrong usage; 4 no bash here; 5 an image was not loaded; 20 the kit is damaged; 130 interrupted.
 HELP
 }
 
@@ -43,5 +48,6 @@ known_images() { # a name that is no image's is wrong usage
 options "$@"
 open_kit "${BASH_SOURCE[0]}"
 known_images
+state_look
 lock_kit
 images_load ${WANTED[@]+"${WANTED[@]}"}

@@ -1,8 +1,15 @@
 #!/usr/bin/env bash
 # Finds every reason for which an installation would fail on this host, and changes nothing.
+if ! test -n "${BASH_VERSION:-}" || shopt -qo posix; then # started by sh: it is bash that reads the rest
+    unset POSIXLY_CORRECT
+    command -v bash >/dev/null || { echo 'error: bash 4.2 or later is needed, and this host has none' >&2 && exit 4; }
+    exec bash "$0" "$@"
+fi
 LIB=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/lib
-# shellcheck source-path=SCRIPTDIR source=lib/checks.sh
-. "$LIB/checks.sh"
+# shellcheck source-path=SCRIPTDIR source=lib/checks/all.sh
+. "$LIB/checks/all.sh"
+# shellcheck source-path=SCRIPTDIR source=lib/core/options.sh
+. "$LIB/core/options.sh"
 
 JSON=''
 

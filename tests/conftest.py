@@ -14,19 +14,6 @@ import pytest
 
 from tests.testbed.fixtures import *  # noqa: F403
 
-# Minutes each: other Docker engines, a host that restarts, interruptions, upgrades. `make test-long` runs them.
-LONG = (
-    "e2e/test_backup.py",
-    "e2e/test_engines.py",
-    "e2e/test_interrupted.py",
-    "e2e/test_load.py",
-    "e2e/test_reasons.py",
-    "e2e/test_replicas.py",
-    "e2e/test_systemd_host.py",
-    "e2e/test_upgrade.py",
-    "integration/test_scripts_roots.py",
-)
-
 
 def pytest_configure() -> None:
     """Who is started in the background ignores SIGINT and hands that down: programs under test must not."""
@@ -34,12 +21,10 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks the long ones, before pytest chooses by mark."""
-    for item in items:
-        if item.path.as_posix().endswith(LONG):
-            item.add_marker("long")
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A test that needs root fails without it: skipped in silence, it would count as passed."""
+    if item.get_closest_marker("root") and os.geteuid() != 0:
+        pytest.fail("this test needs root; 'make test-unit' leaves it out", pytrace=False)
 
 
 class Kit(Protocol):

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from offline_kit.bundle import paths
-from offline_kit.bundle.contents import Base, Contents, Need, parse_contents
-from offline_kit.bundle.evidence import Evidence, Seen
-from offline_kit.bundle.inspect import Head
-from offline_kit.bundle.layout import Entry, in_order, small_entry
-from offline_kit.digest import Digest
-from offline_kit.errors import BundleDamaged
+from offline_kit.bundle.format import paths
+from offline_kit.bundle.format.bundle_json import Base, Contents, Need, parse_contents
+from offline_kit.bundle.format.entries import Entry, in_order, small_entry
+from offline_kit.bundle.read.inspect import Head
+from offline_kit.bundle.read.observed import Evidence, Seen
+from offline_kit.common.digest import Digest
+from offline_kit.common.errors import BundleDamaged
 from offline_kit.spec.lock import Lock
 
 

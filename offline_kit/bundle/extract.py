@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from offline_kit.bundle import reader, stream, unpack, volumes, zstd
-from offline_kit.bundle.report import Report
-from offline_kit.bundle.span import Span
-from offline_kit.bundle.verify import verify
-from offline_kit.errors import BundleDamaged, BundleUnreadable, DiskError
-from offline_kit.progress import Progress
+from offline_kit.bundle import unpack
+from offline_kit.bundle.compression import Compression, Damaged
+from offline_kit.bundle.format import parts
+from offline_kit.bundle.format.report import Report
+from offline_kit.bundle.read.multi_file import MultiFile
+from offline_kit.bundle.read.open import compression_of
+from offline_kit.bundle.verify.verify import verify
+from offline_kit.common.errors import BundleDamaged, BundleUnreadable, DiskError
+from offline_kit.common.progress import Progress
 
 
 def extract(bundle: Path, folder: Path, *, jobs: int | None = None, progress: Progress) -> tuple[Path, Report]:
@@ -29,16 +32,12 @@ def extract(bundle: Path, folder: Path, *, jobs: int | None = None, progress: Pr
         return [str(finding) for finding in reports[-1].findings]
 
     try:
-        found = volumes.locate(bundle)
+        found = parts.locate(bundle)
         if found.findings:
             raise unpack.Refused([str(finding) for finding in found.findings])
-        with Span(found.files) as span, progress.task("unpack", span.size) as task:
-            start = span.pread(4, 0)
-            plain = None
-            if not reader.is_ours(start):
-                if start[:2] != b"\x1f\x8b" and start != zstd.MAGIC:
-                    raise BundleUnreadable("not a bundle: neither a gzip nor a zstd file", where=str(bundle))
-                plain = _plain(span, start)
+        with MultiFile(found.files) as span, progress.task("unpack", span.size) as task:
+            compression = compression_of(span)
+            plain = None if compression is None else _plain(span, compression)
             kit = unpack.unpack(span, folder, jobs, plain, check, task.advance)
         return kit, reports[-1]
     except unpack.Refused as error:
@@ -53,11 +52,10 @@ def extract(bundle: Path, folder: Path, *, jobs: int | None = None, progress: Pr
         raise DiskError(error.strerror or str(error), where=str(error.filename or folder)) from error
 
 
-def _plain(span: Span, start: bytes) -> Iterator[bytes]:
+def _plain(span: MultiFile, compression: Compression) -> Iterator[bytes]:
     """The tar within; what is wrong with the stream is a ValueError, as ``unpack`` expects it."""
     try:
-        if start == zstd.MAGIC:
-            zstd.check_frames(span)
-        yield from (zstd.inflate if start == zstd.MAGIC else stream.inflate)(span.stream())
-    except stream.Damaged as error:
+        compression.codec.check_end(span)
+        yield from compression.codec.inflate(span.stream())
+    except Damaged as error:
         raise ValueError(str(error)) from error

@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""Unpacks an offline-kit bundle and proves every file on the way, many at once: python3 unpack.py BUNDLE [FOLDER]
+"""Unpacks an offline-kit bundle and proves every file on the way, many at once.
+
+Use: python3 unpack.py BUNDLE [FOLDER]
 
 Standard library only, Python 3.8 or later, one file: it is carried beside bundles (hence its length), and the command
 ``offline-kit unpack`` calls it. It shares no code with the packer: it is another reader of docs/bundle-format.md.
@@ -17,15 +19,18 @@ import json
 import os
 import re
 import shutil
+import stat
 import struct
 import sys
 import tempfile
 import threading
+import unicodedata
 import zlib
 from bisect import bisect_right
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 MARK = "Unpacks an offline-kit bundle"
 HEAD = bytes.fromhex("1f8b0804 00000000 00ff 0c00 4f4b0800")
@@ -33,9 +38,14 @@ GZIP_HEAD, FRAME, TRAILER, RECORD, BLOCK = 24, 5, 8, 512, 0xFFFF
 STEP = FRAME + BLOCK
 CHUNK = 16 * STEP
 NAME_AT_MOST = 4096
-SUMS, BUNDLE, NEEDS, FULL = "SHA256SUMS", "bundle.json", "delta/needs", "delta/bundle.json"
-LIST_AT_MOST = 64 << 20
-SEGMENT = re.compile(r"[^\x00-\x1f\x7f\\]+")
+PARTS, PARTS_AT_MOST = ".parts.json", 4 << 20
+SUMS, BUNDLE, LOCK, NEEDS, FULL = "SHA256SUMS", "bundle.json", "lock.json", "delta/needs", "delta/bundle.json"
+HEADS, LAYOUT = (SUMS, BUNDLE, LOCK), ("images/oci-layout", "images/index.json", "images/manifest.json")
+PAYLOAD = ("images/blobs/sha256/", "files/", "models/")
+LIST_AT_MOST, VALUES_AT_MOST = 8 << 20, 1_000_000
+DEEPEST, ENTRIES_AT_MOST, NAMES_AT_MOST = 64, 50_000, 16 << 20
+# No control characters, and no marks that change how a name is shown.
+SEGMENT = re.compile(r"[^\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\\]+")
 LINE = re.compile(r"([0-9a-f]{64})  ([^\n]+)")
 Advance = Callable[[int], None]
 Source = Any  # anything with size and pread(count, offset)
@@ -65,9 +75,12 @@ class Files:
     """The bundle's file, or its parts, as one run of bytes."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        self._files = [os.open(str(path), os.O_RDONLY | os.O_CLOEXEC) for path in paths]
+        # Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
+        self._files = [os.open(str(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK) for path in paths]
         self._starts = [0]
-        for file in self._files:
+        for file, path in zip(self._files, paths):
+            if not stat.S_ISREG(os.fstat(file).st_mode):
+                raise ValueError(f"{path} is not a file")
             self._starts.append(self._starts[-1] + os.fstat(file).st_size)
         self.size = self._starts[-1]
 
@@ -96,10 +109,17 @@ def safe(path: str) -> bool:
     parts = path.split("/")
     if any(part in ("", ".", "..") or not SEGMENT.fullmatch(part) for part in parts) or parts[0][0] in "-~":
         return False
+    if len(parts) > DEEPEST:
+        return False
     try:
         return all(len(part.encode()) <= 255 for part in parts) and len(path) < NAME_AT_MOST
     except UnicodeEncodeError:
         return False
+
+
+def folded(path: str) -> str:
+    """What a file system that knows neither case nor forms of Unicode makes of a name."""
+    return path.lower() if path.isascii() else unicodedata.normalize("NFC", unicodedata.normalize("NFKD", path).casefold())
 
 
 def read_header(tar: bytes, offset: int) -> Item:
@@ -119,7 +139,27 @@ def read_header(tar: bytes, offset: int) -> Item:
     is_folder = kind == b"5"
     if is_folder != path.endswith("/") or (is_folder and size) or mode not in ((0o755,) if is_folder else (0o644, 0o755)):
         raise ValueError("its tar header is not one that a bundle has")
+    if tar != make_header(path.encode(), kind, size, mode, mtime):
+        raise ValueError("its tar header is not in the one form that a bundle has")
     return Item(path[:-1] if is_folder else path, is_folder, size, mode, mtime, offset, tar)
+
+
+def make_header(name: bytes, kind: bytes, size: int, mode: int, mtime: int) -> bytes:
+    """The one form of a tar header: a name that is too long is cut at a slash, or stands in a GNU entry before it."""
+    cut = name.find(b"/", max(len(name) - 101, 0), len(name) - 1) if len(name) > 100 else -1
+    if len(name) <= 100 or 0 < cut <= 155:
+        return _record(name[cut + 1 :], kind, size, mode, mtime, name[: max(cut, 0)])
+    long = name + b"\0"
+    head = _record(b"././@LongLink", b"L", len(long), 0o644, 0, b"")
+    return head + long + bytes(-len(long) % RECORD) + _record(name[:100], kind, size, mode, mtime, b"")
+
+
+def _record(name: bytes, kind: bytes, size: int, mode: int, mtime: int, prefix: bytes) -> bytes:
+    number = b"%011o\0" % size if size < 8**11 else b"\x80" + size.to_bytes(11, "big")
+    owner = b"0000000\0" * 2
+    head = name.ljust(100, b"\0") + b"%07o\0" % mode + owner + number + b"%011o\0" % mtime
+    tail = kind + bytes(100) + b"ustar\x0000" + bytes(80) + prefix.ljust(155, b"\0") + bytes(12)
+    return head + b"%06o\0 " % (sum(head) + sum(tail) + 8 * 32) + tail
 
 
 def head_length(record: bytes) -> int:
@@ -132,6 +172,24 @@ def head_length(record: bytes) -> int:
     return 2 * RECORD + length + -length % RECORD
 
 
+def place(path: str) -> Tuple[int, int, bytes]:
+    """Sort key of a file: small ones come first, then images, further files and models."""
+    if path in HEADS:
+        return 0, HEADS.index(path), b""
+    if path.startswith("images/"):
+        return 2, LAYOUT.index(path) if path in LAYOUT else len(LAYOUT), path.encode()
+    return {"files": 3, "models": 4}.get(path.split("/", maxsplit=1)[0], 1) if "/" in path else 1, 0, path.encode()
+
+
+def in_order(files: Iterable[str]) -> List[str]:
+    """The entries of a bundle with these files: each after its folders, which have a slash at their end."""
+    names: Dict[str, None] = {"/": None}
+    for path in sorted(files, key=place):
+        names.update((path[: at + 1], None) for at in range(len(path)) if path[at] == "/")
+        names[path] = None
+    return list(names)
+
+
 class Plan:
     """What may be written: admits the archive's entries one by one, and holds the files against SHA256SUMS."""
 
@@ -142,10 +200,17 @@ class Plan:
         self.sums: Dict[str, str] = {}
         self._space = space
         self._folders = {""}
+        self._order: List[str] = []  # of all entries, those of folders with a slash
+        self._mtime: Optional[int] = None
+        self._folded: Dict[str, str] = {}
+        self._names = 0
 
     def admit(self, item: Item) -> Optional[Item]:
         """The entry with its path below the top folder; None, and a finding, if it must not be written."""
         top, _, path = item.path.partition("/")
+        self._names += len(item.path)
+        if len(self.files) + len(self._folders) > ENTRIES_AT_MOST or self._names > NAMES_AT_MOST:
+            raise ValueError("more files than a bundle may have")
         self.top = self.top or top
         problem = ""
         if not safe(item.path):
@@ -154,16 +219,22 @@ class Plan:
             problem = "lies outside the bundle's folder"
         elif path in self.files or (path and path in self._folders):
             problem = "comes twice"
+        elif self._folded.setdefault(folded(path), path) != path:
+            problem = f"is one name with {self._folded[folded(path)]} on some hosts"
         elif path and path.rpartition("/")[0] not in self._folders:
             problem = "its folder has no entry before it"
         elif item.size > self._space:
             problem = f"does not fit on the disk: {item.size} bytes, {self._space} are free"
         elif path and (path == ".env" or path.split("/")[0] == ".state"):
             problem = "is a path that belongs to the host"
+        elif item.mtime != (item.mtime if self._mtime is None else self._mtime):
+            problem = "has another time than the first entry"
         if problem:
             self.findings.append(f"{shown(item.path)}: {problem}")
             return None
         self._space -= item.size
+        self._mtime = item.mtime
+        self._order.append(path + "/" * item.is_folder)
         item = item._replace(path=path)
         if item.is_folder:
             self._folders.add(path)
@@ -183,6 +254,7 @@ class Plan:
             or len(names) != len(matches)
             or names != sorted(names)
             or not all(map(safe, self.sums))
+            or any(path in (SUMS, ".env") or path.startswith(".state/") for path in self.sums)
         ):
             self.findings.append(f"{SUMS}: is not a list of sums in the form of a bundle")
 
@@ -202,6 +274,13 @@ class Plan:
                 self.findings.append(f"{path}: is changed: {digests[path]} instead of {wanted}")
         needed = {path[:at] for path in self.files for at in range(len(path)) if path[at] == "/"}
         self.findings.extend(f"{shown(path)}: is an empty folder" for path in self._folders - needed - {""})
+        for path, item in self.files.items():
+            payload = path.startswith(PAYLOAD)
+            if (item.mode != 0o644 and payload) or (item.mode != 0o755 and path == "install.sh"):
+                self.findings.append(f"{path}: {'is executable, and may not be' if payload else 'is not executable'}")
+        if self._order != (order := in_order(self.files)):
+            first = next(one or other for one, other in zip_longest(self._order, order) if one != other)
+            self.findings.append(f"{shown(first)}: is not at its place: files and folders are not in the order of a bundle")
         missing = sorted(self.sums.keys() - self.files.keys() - set(elsewhere))
         self.findings.extend(f"{path}: is missing" for path in missing)
 
@@ -213,29 +292,32 @@ def scan(source: Source, plan: Plan) -> List[Item]:
     peek = GZIP_HEAD + FRAME + 2 * RECORD + NAME_AT_MOST
     while True:
         start = source.pread(peek, offset)
-        told = struct.unpack_from("<Q", start, len(HEAD))[0] if len(start) >= GZIP_HEAD + FRAME + RECORD else 0
+        reported = struct.unpack_from("<Q", start, len(HEAD))[0] if len(start) >= GZIP_HEAD + FRAME + RECORD else 0
         end = bytes(2 * RECORD)
-        if start[GZIP_HEAD + FRAME :] == end + struct.pack("<II", zlib.crc32(end), len(end)) and offset + told == source.size:
-            if start[: GZIP_HEAD + FRAME] != _open(told, len(end), True):
+        if (
+            start[GZIP_HEAD + FRAME :] == end + struct.pack("<II", zlib.crc32(end), len(end))
+            and offset + reported == source.size
+        ):
+            if start[: GZIP_HEAD + FRAME] != _open(reported, len(end), True):
                 plan.findings.append("the end mark is damaged")
             return items
         try:
             record = start[GZIP_HEAD + FRAME : GZIP_HEAD + FRAME + RECORD]
-            if not told or start[: len(HEAD)] != HEAD:
+            if not reported or start[: len(HEAD)] != HEAD:
                 raise ValueError("the bundle is cut off or damaged here")
             tar = start[GZIP_HEAD + FRAME : GZIP_HEAD + FRAME + head_length(record)]
             item = read_header(tar, offset + GZIP_HEAD + FRAME + len(tar))
-            if told != _length(len(tar), item.size) or offset + told > source.size:
+            if reported != _length(len(tar), item.size) or offset + reported > source.size:
                 raise ValueError(f"{shown(item.path)}: its length is not that of its content, or the bundle is cut off")
-            if start[: GZIP_HEAD + FRAME] != _open(told, len(tar), not item.size):
+            if start[: GZIP_HEAD + FRAME] != _open(reported, len(tar), not item.size):
                 raise ValueError(f"{shown(item.path)}: its gzip header is damaged")
+            admitted = plan.admit(item)
         except (ValueError, UnicodeDecodeError) as error:
             plan.findings.append(f"offset {offset}: {error}; what lies behind was not read")
             return items
-        admitted = plan.admit(item)
         if admitted is not None:
             items.append(admitted)
-        offset += told
+        offset += reported
 
 
 def _open(length: int, tar: int, last: bool) -> bytes:
@@ -391,12 +473,38 @@ class Unpacking:
         top(self.plan.top)
         self._make_folders(descriptor, items)
         files = sorted((item for item in items if not item.is_folder), key=lambda item: -item.size)
-        with ThreadPoolExecutor(self._jobs) as pool:
+        self._write_all(descriptor, files)
+
+    def _write_all(self, descriptor: int, files: List[Item]) -> None:
+        """Every file, by threads that nobody has to wait for: a Ctrl-C can come while a lock is held that they need."""
+        waiting: Deque[Item] = deque(files)
+        failures: List[Exception] = []
+
+        def work() -> None:
             try:
-                for item, digest in zip(files, pool.map(lambda item: self._one(descriptor, item), files)):
-                    self.digests[item.path] = digest
-            finally:
+                while waiting and not self._stop.is_set():
+                    item = waiting.popleft()
+                    self.digests[item.path] = self._one(descriptor, item)
+            except IndexError:  # another thread took the last one
+                return
+            except Exception as error:  # noqa: BLE001  raised again by whoever waits
+                failures.append(error)
                 self._stop.set()
+
+        threads = [threading.Thread(target=work, daemon=True) for _ in range(min(self._jobs, len(files)))]
+        try:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                while thread.is_alive():
+                    thread.join(1)
+        finally:
+            self._stop.set()
+            for thread in threads:
+                if thread.ident is not None:
+                    thread.join(10)
+        if failures:
+            raise failures[0]
 
     def _one(self, descriptor: int, item: Item) -> str:
         try:
@@ -492,7 +600,7 @@ def unpack(
             os.close(descriptor)
         if not run.plan.findings:
             run.plan.compare(run.digests, elsewhere)
-        findings = run.plan.findings or _named(kit, run.plan.top) or check(kit)
+        findings = run.plan.findings or _documents(kit, run.plan.top) or check(kit)
         if findings:
             raise Refused(sorted(set(findings)))
         target = folder / run.plan.top
@@ -503,13 +611,20 @@ def unpack(
         shutil.rmtree(str(work), ignore_errors=True)
 
 
-def _named(kit: Path, top: str) -> List[str]:
-    """Whether the folder has the name that bundle.json says."""
-    try:
-        contents = json.loads((kit / BUNDLE).read_bytes())
-        name = f"{contents['name']}-{contents['version']}"
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return [f"{BUNDLE}: cannot be read"]
+def _documents(kit: Path, top: str) -> List[str]:
+    """Whether both documents are in their one form, and the folder has the name that bundle.json says."""
+    name = ""
+    for document in (LOCK, BUNDLE):
+        try:
+            text = (kit / document).read_bytes() if (kit / document).stat().st_size <= LIST_AT_MOST else b""
+            if sum(text.count(mark) for mark in (b",", b"[", b"{")) > VALUES_AT_MOST:
+                raise ValueError
+            contents = json.loads(text)
+            if (json.dumps(contents, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode() != text:
+                return [f"{document}: is not in the one form that it is written in"]
+            name = f"{contents['name']}-{contents['version']}" if document == BUNDLE else ""
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return [f"{document}: cannot be read"]
     return [] if name == top else [f"{shown(top)}/: is the folder's name, {BUNDLE} says {shown(name)}"]
 
 
@@ -529,21 +644,73 @@ def paths_in(needs: bytes) -> List[str]:
 
 
 def files_of(path: Path) -> List[Path]:
-    """The bundle's file, or all its parts, by its .parts.json or any of them. Raises OSError and ValueError."""
+    """The bundle's file, or all its parts, by its .parts.json or any of them. Raises OSError, ValueError and Refused."""
     match = re.fullmatch(r"(.+)\.[0-9]{3,4}", path.name)
-    if path.name.endswith(".parts.json"):
-        names = [part["name"] for part in json.loads(path.read_text())["parts"]]
-        if not all(isinstance(name, str) and "/" not in name for name in names):
-            raise ValueError("is not a list of parts")
-        return [path.with_name(name) for name in names]
+    listed = path
     if match:
-        pattern = re.compile(re.escape(match.group(1)) + r"\.[0-9]{3,4}")
-        return sorted(file for file in path.parent.iterdir() if pattern.fullmatch(file.name))
-    return [path]
+        listed = path.with_name(_list_name(match.group(1)))
+    if listed.name.endswith(PARTS) and (listed == path or listed.exists()):
+        whole, names = _listed(listed)
+        if listed.name != _list_name(whole):
+            raise Refused([f"{shown(listed.name)}: is the list of {shown(whole)}: it was renamed"])
+    elif match:
+        whole = match.group(1)
+        pattern = re.compile(re.escape(whole) + r"\.[0-9]{3,4}")
+        names = sorted(file.name for file in path.parent.iterdir() if pattern.fullmatch(file.name))
+        if not names:
+            raise FileNotFoundError(2, "no such file", str(path))
+    else:
+        return [path]
+    if names != _numbered(whole, names):
+        raise Refused([f"{shown(whole)}: its parts are not numbered from 1 on without a gap"])
+    extra = sorted({file.name for file in path.parent.iterdir() if file.name.startswith(whole + ".")} - set(names))
+    if extra:
+        raise Refused([f"{shown(name)}: is extra: it is no part of the bundle, but 'cat' would take it" for name in extra])
+    return [path.with_name(name) for name in names]
+
+
+def _list_name(whole: str) -> str:
+    return re.sub(r"\.tar\.[a-z0-9]+\Z", "", whole) + PARTS
+
+
+def _numbered(whole: str, names: Sequence[str]) -> List[str]:
+    digits = len(names[0]) - len(whole) - 1
+    return [f"{whole}.{number:0{max(digits, 1)}}" for number in range(1, len(names) + 1)]
+
+
+def _listed(path: Path) -> Tuple[str, List[str]]:
+    """The name of the whole and those of its parts. Raises OSError and ValueError."""
+    source = Files([path])
+    try:
+        text = source.pread(PARTS_AT_MOST + 1, 0)
+    finally:
+        source.close()
+    try:
+        data: Any = json.loads(text) if len(text) <= PARTS_AT_MOST else None
+        whole, names = data["name"], [part["name"] for part in data["parts"]]
+        good = bool(names) and all(isinstance(name, str) and safe(name) and "/" not in name for name in [whole, *names])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        good = False
+    if not good:
+        raise ValueError(f"{path} is not a list of parts")
+    return whole, names
+
+
+def utf8_names() -> None:
+    """Starts anew in Python's UTF-8 mode where this locale would write other names; what cannot be shown is escaped."""
+    if sys.getfilesystemencoding().lower() != "utf-8":
+        told = Path("/proc/self/cmdline").read_bytes().split(b"\0")[1:-1]
+        if sys.argv[0] == "-":  # this text came through a pipe that is read by now
+            sys.exit("error: names of files would not be written as UTF-8: python3 -X utf8 - ...")
+        os.execv(sys.executable, [os.fsencode(sys.executable), b"-X", b"utf8", *told])
+    for output in (sys.stdout, sys.stderr):
+        if hasattr(output, "reconfigure"):
+            output.reconfigure(errors="backslashreplace")
 
 
 def main() -> int:
     """The command line; returns an exit code."""
+    utf8_names()
     codes = "Exit codes: 0 whole; 2 usage; 9 disk; 20 damaged; 21 not a bundle; 130 interrupted."
     parser = argparse.ArgumentParser(description=f"{MARK} and proves every file on the way, many at once.", epilog=codes)
     parser.add_argument("bundle", type=Path, help="NAME-VERSION.tar.gz, its .parts.json, or one of its parts")

@@ -1,15 +1,29 @@
-"""``offline-kit build``"""
+"""The command ``offline-kit build``."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import click
 
 from offline_kit import pipeline
-from offline_kit.bundle.inspect import read_head
+from offline_kit.bundle.compression import COMPRESSIONS
+from offline_kit.bundle.format import parts
+from offline_kit.bundle.format.media import Medium
+from offline_kit.bundle.read.inspect import read_head
+from offline_kit.bundle.signature.check import check_signatures
+from offline_kit.bundle.write.copy_unpacker import carry_checker
 from offline_kit.cli import options
-from offline_kit.cli.sizes import parse_size
+from offline_kit.cli.sizes import parse_size, part_size
+from offline_kit.cli.trust.record import record_bundle
+from offline_kit.cli.trust.sign import sign_with
+from offline_kit.common.output import answer
+from offline_kit.common.progress import Progress
+from offline_kit.common.units import size
+from offline_kit.host import assets
+
+_SUMS_SHOWN = 3
 
 
 @click.command()
@@ -39,14 +53,24 @@ from offline_kit.cli.sizes import parse_size
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["tar.gz", "tar.zst"]),
+    type=click.Choice(["tar.gz", *(item.suffix[1:] for item in COMPRESSIONS if item.suffix)]),
     default="tar.gz",
     show_default=True,
     help="tar.zst: smaller and slower, for hosts that have zstd.",
 )
 @click.option("--locked", is_flag=True, help="Refuse to build when the lock is missing or stale (for release jobs).")
+@click.option(
+    "--sign", "key", metavar="KEY", help="Sign it: a PEM file, pkcs11:URI, or 'command:PROGRAM ...'; as 'offline-kit sign'."
+)
+@click.option(
+    "--public", type=click.Path(path_type=Path, dir_okay=False), help="With --sign command: the public key, a PEM file."
+)
+@options.medium
+@options.record
+@options.policy
 @options.jobs
 @options.limit_rate
+@options.min_rate
 @options.mirrors
 @options.log_format
 @options.quiet
@@ -59,8 +83,14 @@ def build(
     base: Path | None,
     form: str,
     locked: bool,
+    key: str | None,
+    public: Path | None,
+    medium: Medium | None,
+    record: bool,
+    policy: Path | None,
     jobs: int,
     limit_rate: int | None,
+    min_rate: int | None,
     mirrors: dict[str, str],
     log_format: str,
     quiet: bool,
@@ -72,16 +102,38 @@ def build(
     With --split: NAME-VERSION.tar.gz.001 ... and NAME-VERSION.parts.json. With --base: NAME-VERSION.delta.tar.gz, which
     './install.sh --base EARLIER_KIT' completes on the host. Beside it: unpack.py, for hosts that have Python.
     """
-    shape = pipeline.Shape(f".{form}", split, read_head(base) if base else None)
+    started = time.monotonic()
+    progress = options.progress(quiet, log_format)
+    shape = pipeline.Shape(f".{form}", part_size(split, medium, "--split"), read_head(base) if base else None)
     result = pipeline.build(
         manifest,
         version,
         output,
-        options.open_store(store),
+        options.session(store, jobs, options.transfers(limit_rate, mirrors, min_rate), progress),
         shape=shape,
         locked=locked,
-        jobs=jobs,
-        options=options.transfers(limit_rate, mirrors),
-        progress=options.progress(quiet, log_format),
+        policies=options.policies(policy),
     )
-    click.echo(result.path)
+    signed = sign_with(result.path, key, public) if key else None
+    if signed:
+        carry_checker(output, assets.checker(), progress)
+    line = check_signatures(result.path, [], None).fingerprint
+    progress.note(f"fingerprint {line}", event="fingerprint", fingerprint=line)
+    _tell(result, time.monotonic() - started, progress)
+    if record:
+        record_bundle(result.path, [signed.public] if signed else [], medium, progress)
+    answer(result.path)
+
+
+def _tell(built: pipeline.Built, seconds: float, progress: Progress) -> None:
+    """Says how much it became, in what time, its sums, and the next step."""
+    located = parts.locate(built.path)
+    total = sum(file.stat().st_size for file in located.files)
+    listing = built.path.with_name(parts.sums_name(located.name))
+    listed = listing.read_text(encoding="utf-8").splitlines()
+    sums = {name: digest for digest, name in (line.split("  ", 1) for line in listed)}
+    in_parts = f" in {len(located.files)} parts" if located.in_parts else ""
+    lines = [f"{located.name}: {size(total)}{in_parts}, made in {seconds:.0f} s"]
+    lines += [f"sha256 {digest}  {name}" for name, digest in list(sums.items())[:_SUMS_SHOWN]]
+    lines += [f"carry {listing.name} with it; where it arrives: sha256sum -c {listing.name}, unpack it, ./install.sh"]
+    progress.note("\n".join(lines), event="built", file=located.name, bytes=total, sha256=sums, seconds=round(seconds, 1))

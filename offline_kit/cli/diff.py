@@ -1,16 +1,16 @@
-"""``offline-kit diff``"""
+"""The command ``offline-kit diff``."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
-from offline_kit.bundle.compare import Difference, compare
-from offline_kit.bundle.inspect import read_head
-from offline_kit.progress import size
+from offline_kit.bundle.diff import Difference, compare
+from offline_kit.bundle.read.inspect import read_head
+from offline_kit.common.output import answer, answer_json
+from offline_kit.common.units import size
 
 
 @click.command()
@@ -23,7 +23,7 @@ def diff(a: Path, b: Path, as_json: bool) -> None:
     Reads only the first kilobytes of a bundle, and proves nothing: that is 'verify'.
     """
     difference = compare(read_head(a), read_head(b))
-    click.echo(json.dumps(difference.as_json(), indent=2) if as_json else "\n".join(_lines(difference)))
+    answer_json(difference.as_json()) if as_json else answer("\n".join(_lines(difference)))
 
 
 def _lines(difference: Difference) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""``offline-kit init``"""
+"""The command ``offline-kit init``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from offline_kit.errors import DiskError
+from offline_kit.common.errors import DiskError
+from offline_kit.common.output import answer, say
 from offline_kit.host.assets import starter
 from offline_kit.spec.manifest import schema
 
@@ -25,9 +26,9 @@ def init(folder: Path) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("xb") as stream:
                 stream.write(content)
-            click.echo(f"wrote {path}")
+            answer(f"wrote {path}")
         except FileExistsError:
-            click.echo(f"kept  {path}")
+            answer(f"kept  {path}")
         except OSError as error:
             raise DiskError(f"cannot be written: {error.strerror}", where=str(path)) from error
-    click.echo("next: edit manifests/knowflow.yaml, then 'offline-kit lock' and 'offline-kit build --version v1.0.0'", err=True)
+    say("next: edit manifests/knowflow.yaml, then 'offline-kit lock' and 'offline-kit build --version v1.0.0'")

@@ -1,25 +1,77 @@
-"""``offline-kit inspect``"""
+"""The command ``offline-kit inspect``."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 
-from offline_kit.bundle.inspect import Contents
-from offline_kit.bundle.inspect import inspect as inspect_bundle
-from offline_kit.progress import size
+from offline_kit.bundle.read.inspect import Contents, read_scan_record, read_texts
+from offline_kit.bundle.read.inspect import inspect as inspect_bundle
+from offline_kit.common.errors import BundleDamaged
+from offline_kit.common.json_text import parse_json
+from offline_kit.common.output import answer, answer_json
+from offline_kit.common.units import size
+from offline_kit.host.provenance import PROVENANCE
+from offline_kit.host.sbom.summary import SBOM, by_licence
+from offline_kit.spec.scan import ScanRecord
+
+_AT_MOST = 128 << 20  # bytes of a document of the kit
 
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--licences", is_flag=True, help="Every licence, and the images, packages and models that have it.")
+@click.option("--sbom", is_flag=True, help="The bill of materials: CycloneDX 1.7, JSON.")
+@click.option("--provenance", is_flag=True, help="What it was built from: in-toto statement, SLSA predicate, JSON.")
+@click.option("--scan", is_flag=True, help="What scanners said of every file, and with which database, JSON.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON on stdout.")
-def inspect(bundle: Path, as_json: bool) -> None:
+def inspect(bundle: Path, licences: bool, sbom: bool, provenance: bool, scan: bool, as_json: bool) -> None:
     """Show what a bundle or a kit contains, from its first few kilobytes. Proves nothing: that is 'verify'."""
-    contents = inspect_bundle(bundle)
-    click.echo(json.dumps(contents.as_json(), indent=2) if as_json else "\n".join(_lines(contents)))
+    if licences + sbom + provenance + scan > 1:
+        raise click.UsageError("one of --licences, --sbom, --provenance, --scan")
+    if sbom or provenance:
+        answer_json(_document(bundle, SBOM if sbom else PROVENANCE))
+    elif scan:
+        record = read_scan_record(bundle)
+        answer_json(record.model_dump(mode="json") if record else None)
+    elif licences:
+        found = _licences(bundle)
+        answer_json(found) if as_json else answer("\n".join(_by_licence(found)))
+    else:
+        contents = inspect_bundle(bundle)
+        answer_json(contents.as_json()) if as_json else answer(
+            "\n".join([*_lines(contents), *_scanned(read_scan_record(bundle))])
+        )
+
+
+def _document(bundle: Path, name: str) -> Any:
+    """A JSON document of the kit, as it says itself. Raises BundleDamaged."""
+    try:
+        return parse_json(read_texts(bundle, (name,))[name], _AT_MOST)
+    except ValueError as error:
+        raise BundleDamaged(f"cannot be read: {error}", where=f"{bundle}: {name}") from error
+
+
+def _scanned(record: ScanRecord | None) -> Iterator[str]:
+    for name, engine in record.scanners.items() if record else ():
+        counts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(record.counts(name).items())) if record else ""
+        yield f"  scanned by {name}: {counts}" + (f"  ({engine})" if engine else "")
+
+
+def _licences(bundle: Path) -> dict[str, list[str]]:
+    try:
+        return by_licence(_document(bundle, SBOM))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise BundleDamaged("is not a bill of materials of this version", where=f"{bundle}: {SBOM}") from error
+
+
+def _by_licence(found: dict[str, list[str]]) -> Iterator[str]:
+    for name, items in found.items():
+        yield f"{name} ({len(items)})"
+        yield from (f"    {item}" for item in items)
 
 
 def _lines(contents: Contents) -> Iterator[str]:

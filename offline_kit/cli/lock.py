@@ -1,4 +1,4 @@
-"""``offline-kit lock``"""
+"""The command ``offline-kit lock``."""
 
 from __future__ import annotations
 
@@ -8,21 +8,27 @@ import click
 
 from offline_kit import pipeline
 from offline_kit.cli import options
+from offline_kit.common.output import answer
+from offline_kit.project import open_project
 
 
 @click.command()
 @options.manifest
 @options.store
+@options.policy
 @options.jobs
 @options.limit_rate
+@options.min_rate
 @options.mirrors
 @options.log_format
 @options.quiet
 def lock(
     manifest: Path,
     store: Path | None,
+    policy: Path | None,
     jobs: int,
     limit_rate: int | None,
+    min_rate: int | None,
     mirrors: dict[str, str],
     log_format: str,
     quiet: bool,
@@ -30,16 +36,13 @@ def lock(
     """Resolve the manifest: tags to digests, revisions to commits, every file to size and sha256.
 
     Writes NAME.lock.json beside the manifest; commit it. Everything is resolved anew: use it to take up newer tags and
-    branches. 'build' on its own resolves only what the manifest changed.
+    branches; 'build' on its own resolves only what the manifest changed.
     """
-    project = pipeline.open_project(manifest)
+    project = open_project(manifest, options.policies(policy))
     result = pipeline.lock_project(
         project,
-        options.open_store(store),
+        options.session(store, jobs, options.transfers(limit_rate, mirrors, min_rate), options.progress(quiet, log_format)),
         keep=None,
-        jobs=jobs,
-        options=options.transfers(limit_rate, mirrors),
-        progress=options.progress(quiet, log_format),
     )
     changed = "is up to date" if result == project.lock else "written"
-    click.echo(f"{project.lock_path} {changed}: {len(result.images)} images, {len(result.models)} models")
+    answer(f"{project.lock_path} {changed}: {len(result.images)} images, {len(result.models)} models")

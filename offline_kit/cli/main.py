@@ -7,6 +7,7 @@ Rules: results on stdout, talk on stderr; a KitError is one clear message and it
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -15,10 +16,31 @@ from collections.abc import Mapping
 import click
 
 from offline_kit import __version__
-from offline_kit.errors import Interrupted, KitError
-from offline_kit.progress import say_json
+from offline_kit.common.encoding import print_any_name, use_utf8_names
+from offline_kit.common.errors import Interrupted, KitError
+from offline_kit.common.output import say
+from offline_kit.common.progress import say_event
+from offline_kit.common.redact import learn_environment
 
-_NAMES = ("init", "lock", "plan", "build", "verify", "inspect", "diff", "unpack", "split", "join", "store", "schema")
+_NAMES = (
+    "init",
+    "lock",
+    "plan",
+    "build",
+    "release",
+    "verify",
+    "keygen",
+    "sign",
+    "record",
+    "inspect",
+    "diff",
+    "unpack",
+    "split",
+    "join",
+    "store",
+    "schema",
+)
+_FOLDERS = {"keygen": "trust.", "sign": "trust.", "record": "trust.", "split": "parts.", "join": "parts."}
 
 
 class _Commands(click.Group):
@@ -31,7 +53,7 @@ class _Commands(click.Group):
         """Loads only the command that is asked for: what fetches takes longer to load than 'verify --quick' takes."""
         if cmd_name not in _NAMES:
             return None
-        command = getattr(importlib.import_module(f"offline_kit.cli.{cmd_name}"), cmd_name)
+        command = getattr(importlib.import_module(f"offline_kit.cli.{_FOLDERS.get(cmd_name, '')}{cmd_name}"), cmd_name)
         return command if isinstance(command, click.Command) else None
 
 
@@ -52,18 +74,25 @@ def cli() -> None:
 
     \b
     Exit codes: 0 done; 1 a fault in offline-kit; 2 usage; 3 manifest or configuration; 4 lock stale;
-    5 not found; 6 access denied; 7 network; 8 wrong bytes; 9 disk; 10 Docker; 20 bundle damaged;
-    21 bundle unreadable; 130 interrupted.
+    5 not found; 6 access denied; 7 network; 8 wrong bytes; 9 disk; 10 Docker; 11 nothing changed;
+    12 another run is at it; 13 the command after a release failed; 20 bundle damaged; 21 bundle unreadable;
+    22 not signed as demanded; 23 forbidden by a policy or a scan; 24 a scanner failed;
+    130 interrupted.
     """
 
 
 def main() -> None:
     """Runs the command line and exits with a documented code."""
     settings: dict[str, str] = {}
+    learn_environment(os.environ)
     try:
+        use_utf8_names()
+        print_any_name()
         code = cli.main(standalone_mode=False, obj=settings)
     except click.ClickException as error:
-        error.show()
+        text = io.StringIO()
+        error.show(file=text)
+        say(text.getvalue().rstrip("\n"))
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
         code = _report(Interrupted("interrupted", remedy="nothing was left half-written; run it again to go on"), settings)
@@ -85,9 +114,9 @@ def main() -> None:
 
 def _report(error: KitError, settings: Mapping[str, str]) -> int:
     if os.environ.get("OFFLINE_KIT_DEBUG"):
-        traceback.print_exc()
+        say(traceback.format_exc())
     if settings.get("log_format") == "json":
-        say_json("error", what=error.what, where=error.where, remedy=error.remedy, exit_code=error.exit_code)
+        say_event("error", what=error.what, where=error.where, remedy=error.remedy, exit_code=error.exit_code)
     else:
-        print(f"offline-kit: {error}", file=sys.stderr)
+        say(f"offline-kit: {error}")
     return error.exit_code

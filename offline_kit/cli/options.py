@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from offline_kit.cli.sizes import parse_size
-from offline_kit.progress import JsonLines, Progress, Silent, Terminal
+from offline_kit.cli.sizes import medium_option, parse_size
+from offline_kit.common.budget import SMALL_DOCUMENT
+from offline_kit.common.errors import DiskError, SpecError
+from offline_kit.common.files import read_plain_file
+from offline_kit.common.progress import JsonLines, Progress, Silent, Terminal
 
 if TYPE_CHECKING:
-    from offline_kit.intake.line import Options
-    from offline_kit.intake.store import Store
+    from offline_kit.intake.session import Session
+    from offline_kit.intake.store.store import Store
+    from offline_kit.intake.transfer.http_client import TransferOptions
+    from offline_kit.spec.policy import Policy
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -35,6 +40,22 @@ store: Callable[[Function], Function] = click.option(
 jobs: Callable[[Function], Function] = click.option(
     "--jobs", "-j", type=click.IntRange(1, 64), default=4, show_default=True, help="How many transfers at once."
 )
+policy: Callable[[Function], Function] = click.option(
+    "--policy",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=None,
+    help="The site's policy, a YAML file: what may be carried (docs/policy.md).",
+)
+medium: Callable[[Function], Function] = click.option(
+    "--medium",
+    callback=medium_option,
+    metavar="MEDIUM",
+    default=None,
+    help="What carries it: DVD, BD25, BD50, FAT32, or a SIZE as 64GB; parts that each fill one.",
+)
+record: Callable[[Function], Function] = click.option(
+    "--record", is_flag=True, help="A transfer record beside it, as 'offline-kit record' writes: .pdf to sign, .csv, .json."
+)
 quiet: Callable[[Function], Function] = click.option("--quiet", "-q", is_flag=True, help="No progress, errors only.")
 
 
@@ -45,6 +66,15 @@ limit_rate: Callable[[Function], Function] = click.option(
     default=None,
     envvar="OFFLINE_KIT_LIMIT_RATE",
     help="Download no faster than this a second, all transfers together: 20MiB.",
+)
+min_rate: Callable[[Function], Function] = click.option(
+    "--min-rate",
+    callback=parse_size,
+    metavar="SIZE",
+    default="1KiB",
+    show_default=True,
+    envvar="OFFLINE_KIT_MIN_RATE",
+    help="Give up a transfer that is slower than this a second for 10 seconds. 0: wait however long it takes.",
 )
 mirrors: Callable[[Function], Function] = click.option(
     "--registry-mirror",
@@ -83,18 +113,42 @@ def _remember_format(context: click.Context, value: str) -> str:
     return value
 
 
-def transfers(limit_rate: int | None, mirrors: dict[str, str]) -> Options:
+def transfers(limit_rate: int | None, mirrors: dict[str, str], min_rate: int | None = None) -> TransferOptions:
     """How to fetch, from the options above."""
-    from offline_kit.intake.line import Options  # noqa: PLC0415  only commands that fetch load what fetches
+    from offline_kit.intake.transfer.http_client import TransferOptions  # noqa: PLC0415  only commands that fetch load what fetches
 
-    return Options(limit_rate=limit_rate, mirrors=mirrors)
+    default = TransferOptions.min_rate
+    return TransferOptions(limit_rate=limit_rate, min_rate=default if min_rate is None else min_rate, mirrors=mirrors)
+
+
+def policies(path: Path | None) -> tuple[tuple[str, Policy], ...]:
+    """The policy in the file ``path``, with its name; none where none is given. Raises SpecError, DiskError."""
+    if path is None:
+        return ()
+    from offline_kit.spec.policy import parse_policy  # noqa: PLC0415  as above
+
+    try:
+        text = read_plain_file(path, SMALL_DOCUMENT, follow=True).decode(errors="replace")
+        return ((str(path), parse_policy(text, str(path))),)
+    except FileNotFoundError as error:
+        raise SpecError("no such file (policy)", where=str(path), remedy="correct --policy") from error
+    except OSError as error:
+        raise DiskError(f"cannot be read (policy): {error.strerror}", where=str(path)) from error
 
 
 def open_store(path: Path | None) -> Store:
     """The store at ``path``, or at its default place."""
-    from offline_kit.intake.store import Store  # noqa: PLC0415  as above
+    from offline_kit.intake.store.store import Store  # noqa: PLC0415  as above
 
     return Store(path or Store.default_root())
+
+
+def session(store: Path | None, jobs: int, options: TransferOptions | None, progress: Progress) -> Session:
+    """What a command works with, from the options above."""
+    from offline_kit.intake.session import Session  # noqa: PLC0415  as above
+
+    opened = open_store(store)
+    return Session(opened, jobs, options, progress) if options else Session(opened, jobs, progress=progress)
 
 
 def progress(quiet: bool, log_format: str = "text") -> Progress:

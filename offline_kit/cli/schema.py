@@ -1,9 +1,10 @@
-"""``offline-kit schema``"""
+"""The command ``offline-kit schema``."""
 
 from __future__ import annotations
 
 import click
 
+from offline_kit.common.output import answer
 from offline_kit.spec.manifest import schema as manifest_schema
 
 
@@ -14,4 +15,4 @@ def schema() -> None:
     In an editor with a YAML language server, begin the manifest with:
     # yaml-language-server: $schema=manifest.schema.json
     """
-    click.echo(manifest_schema(), nl=False)
+    answer(manifest_schema().rstrip("\n"))

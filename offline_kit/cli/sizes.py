@@ -1,4 +1,4 @@
-"""A number of bytes as people write it: ``4GiB``, ``700MB``, ``4294967295``."""
+"""A number of bytes as an option: ``4GiB``, ``700MB``, ``4294967295``; a medium by name or size."""
 
 from __future__ import annotations
 
@@ -6,17 +6,35 @@ import re
 
 import click
 
-_FORM = re.compile(r"([0-9]{1,18})\s*(?:([kKMGT])(i?B)?|B)?")
-_STEPS = "KMGT"
+from offline_kit.bundle.format.media import NAMES, Medium, parse_medium
+from offline_kit.runtime.settings.sizes import parse_bytes
 
 
 def parse_size(context: click.Context, parameter: click.Parameter, text: str | None) -> int | None:
-    """A callback for options. KiB, MiB, GiB, TiB and K, M, G, T are powers of 1,024; KB, MB, GB, TB are powers of 1,000."""
+    """A callback for options, by the one rule for sizes (``runtime.settings.sizes``), in whole numbers."""
     if text is None:
         return None
-    match = _FORM.fullmatch(text.strip())
-    if match is None:
-        raise click.BadParameter(f"{text!r} is not a size: write it as 4GiB, 700MB or 4294967295", context, parameter)
-    number, unit, tail = match.groups()
-    step = 1000 if tail == "B" else 1024
-    return int(number) * (step ** (_STEPS.index(unit.upper()) + 1) if unit else 1)
+    try:
+        if not re.fullmatch(r"[0-9]{1,18}\s*[A-Za-z]*", text.strip(), re.ASCII):
+            raise ValueError(text)
+        return parse_bytes(text)
+    except ValueError as error:
+        raise click.BadParameter(
+            f"{text!r} is not a size: write it as 4GiB, 700MB or 4294967295", context, parameter
+        ) from error
+
+
+def medium_option(context: click.Context, parameter: click.Parameter, text: str | None) -> Medium | None:
+    """A callback for options: the medium that ``text`` names."""
+    try:
+        return None if text is None else parse_medium(text)
+    except ValueError as error:
+        known = ", ".join(NAMES)
+        raise click.BadParameter(f"{text!r} is no medium: {known}, or a size as 64GB", context, parameter) from error
+
+
+def part_size(split: int | None, medium: Medium | None, option: str) -> int | None:
+    """Bytes of a part, from either of two options. Raises UsageError: both were given."""
+    if split is not None and medium is not None:
+        raise click.UsageError(f"{option} or --medium, not both")
+    return medium.part if medium else split

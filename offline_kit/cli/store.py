@@ -1,9 +1,8 @@
-"""``offline-kit store ls | verify | prune``"""
+"""The commands ``offline-kit store ls``, ``verify`` and ``prune``."""
 
 from __future__ import annotations
 
 import glob
-import json
 import re
 import time
 from pathlib import Path
@@ -11,9 +10,12 @@ from pathlib import Path
 import click
 
 from offline_kit.cli import options
-from offline_kit.errors import DigestMismatch, DiskError, SpecError
-from offline_kit.intake import housekeeping
-from offline_kit.progress import size
+from offline_kit.common.budget import SMALL_DOCUMENT
+from offline_kit.common.errors import DigestMismatch, DiskError, SpecError
+from offline_kit.common.files import read_plain_file
+from offline_kit.common.output import answer, answer_json, say
+from offline_kit.common.units import size
+from offline_kit.intake import store_maintenance
 from offline_kit.spec.lock import Lock, parse_lock
 
 _AGE = re.compile(r"([0-9]{1,6})([mhdw])")
@@ -41,19 +43,18 @@ def store() -> None:
 def list_blobs(store: Path | None, as_json: bool) -> None:
     """Show what is in the store, the largest first: size, days since a build used it, digest."""
     opened = options.open_store(store)
-    found = housekeeping.held(opened)
+    found = store_maintenance.list_blobs(opened)
     if as_json:
         rows = [{"digest": str(i.digest), "bytes": i.size, "used": int(i.used), "partial": i.partial} for i in found]
-        click.echo(json.dumps(rows, indent=2))
+        answer_json(rows)
         return
     for item in found:
         days = max(0.0, time.time() - item.used) / 86400
-        click.echo(f"{size(item.size):>10}  {days:5.0f} d  {item.digest}{'  (partial download)' if item.partial else ''}")
+        answer(f"{size(item.size):>10}  {days:5.0f} d  {item.digest}{'  (partial download)' if item.partial else ''}")
     partial = [item for item in found if item.partial]
-    click.echo(
+    say(
         f"{opened.root}: {len(found) - len(partial)} blobs, {size(sum(i.size for i in found if not i.partial))}; "
-        f"{len(partial)} partial downloads, {size(sum(i.size for i in partial))}",
-        err=True,
+        f"{len(partial)} partial downloads, {size(sum(i.size for i in partial))}"
     )
 
 
@@ -64,13 +65,15 @@ def list_blobs(store: Path | None, as_json: bool) -> None:
 @options.quiet
 def verify_blobs(store: Path | None, jobs: int, log_format: str, quiet: bool) -> None:
     """Hash every blob; damaged ones are removed, so that the next build fetches them again. Exit code 8 if there were any."""
-    damaged, whole = housekeeping.verify(options.open_store(store), jobs=jobs, progress=options.progress(quiet, log_format))
+    damaged, whole = store_maintenance.verify(
+        options.open_store(store), jobs=jobs, progress=options.progress(quiet, log_format)
+    )
     for item in damaged:
-        click.echo(f"{item.digest}: damaged, removed")
+        answer(f"{item.digest}: damaged, removed")
     if damaged:
         what = f"{len(damaged)} of {len(damaged) + whole} blobs were damaged and are removed"
         raise DigestMismatch(what, where=str(store or "the store"), remedy="the next build fetches them again; check the disk")
-    click.echo(f"{whole} blobs, all whole")
+    answer(f"{whole} blobs, all whole")
 
 
 @store.command("prune")
@@ -92,11 +95,11 @@ def prune_blobs(store: Path | None, patterns: tuple[str, ...], older_than: float
     if not patterns and older_than is None:
         raise click.UsageError("say what to keep: --keep-locks 'manifests/*.lock.json', --older-than 30d, or both")
     keep = [_lock(Path(name)) for pattern in patterns for name in _matching(pattern)]
-    going = housekeeping.prune(options.open_store(store), keep, older_than=older_than or 0.0, dry_run=dry_run)
+    going = store_maintenance.prune(options.open_store(store), keep, older_than=older_than or 0.0, dry_run=dry_run)
     for item in going:
-        click.echo(f"{item.digest}  {size(item.size)}")
+        answer(f"{item.digest}  {size(item.size)}")
     verb = "would go" if dry_run else "removed"
-    click.echo(f"{len(going)} {verb}, {size(sum(item.size for item in going))}", err=True)
+    say(f"{len(going)} {verb}, {size(sum(item.size for item in going))}")
 
 
 def _matching(pattern: str) -> list[str]:
@@ -108,6 +111,7 @@ def _matching(pattern: str) -> list[str]:
 
 def _lock(path: Path) -> Lock:
     try:
-        return parse_lock(path.read_text(encoding="utf-8"), str(path))
+        text = read_plain_file(path, SMALL_DOCUMENT, follow=True)
+        return parse_lock(text.decode("utf-8", "replace"), str(path))
     except OSError as error:
         raise DiskError(f"cannot be read, nothing was removed: {error.strerror}", where=str(path)) from error

@@ -1,4 +1,4 @@
-"""``offline-kit unpack``"""
+"""The command ``offline-kit unpack``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import click
 
 from offline_kit.bundle.extract import extract
 from offline_kit.cli import options
-from offline_kit.progress import size
+from offline_kit.common.output import answer, say
+from offline_kit.common.units import size
 
 
 @click.command()
@@ -23,8 +24,8 @@ def unpack(bundle: Path, folder: Path, jobs: int | None, quiet: bool) -> None:
     each finding names the file, and nothing is left. Hosts without offline-kit: python3 unpack.py, or tar -xzf.
     """
     kit, report = extract(bundle, folder, jobs=jobs, progress=options.progress(quiet))
-    click.echo(kit)
-    click.echo(f"{report.name} {report.version}: whole ({report.files} files, {size(report.bytes)})", err=True)
+    answer(kit)
+    say(f"{report.name} {report.version}: whole ({report.files} files, {size(report.bytes)})")
     if report.base:
         needed = f"{report.needed_files} files, {size(report.needed_bytes)}"
-        click.echo(f"a delta: ./install.sh --base ../{report.base} takes what is missing from there ({needed})", err=True)
+        say(f"a delta: ./install.sh --base ../{report.base} takes what is missing from there ({needed})")

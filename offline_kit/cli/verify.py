@@ -1,17 +1,21 @@
-"""``offline-kit verify``"""
+"""The command ``offline-kit verify``."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
-from offline_kit.bundle.report import Report
-from offline_kit.bundle.verify import verify as verify_bundle
+from offline_kit.bundle.format.report import Report
+from offline_kit.bundle.read.inspect import read_head, read_scan_record
+from offline_kit.bundle.signature.check import Signatures, check_signatures
+from offline_kit.bundle.signature.keys import load_public_key
+from offline_kit.bundle.verify.verify import verify as verify_bundle
 from offline_kit.cli import options
-from offline_kit.errors import BundleDamaged
-from offline_kit.progress import size
+from offline_kit.common.errors import BundleDamaged
+from offline_kit.common.output import answer, answer_json, say
+from offline_kit.common.units import size
+from offline_kit.spec.policy_check import check_policy, check_scanners
 
 
 @click.command()
@@ -19,22 +23,54 @@ from offline_kit.progress import size
 @click.option("--quick", is_flag=True, help="Structure, sizes and small files only; says what it did not check.")
 @click.option("--json", "as_json", is_flag=True, help="The report as JSON on stdout.")
 @click.option("--jobs", "-j", type=click.IntRange(1, 256), default=None, help="Threads. [default: all cores]")
+@click.option(
+    "--key",
+    "keys",
+    type=click.Path(path_type=Path, dir_okay=False),
+    multiple=True,
+    help="A public key that must have signed it. Can be given again.",
+)
+@click.option("--threshold", type=click.IntRange(1), default=None, help="How many of the keys must have signed. [default: all]")
+@click.option(
+    "--expect",
+    metavar="SHA256",
+    help="The sha256 or fingerprint of SHA256SUMS, or the sha256 of the lock, told over another way.",
+)
+@options.policy
 @options.quiet
-def verify(bundle: tuple[Path, ...], quick: bool, as_json: bool, jobs: int | None, quiet: bool) -> None:
+def verify(
+    bundle: tuple[Path, ...],
+    quick: bool,
+    as_json: bool,
+    jobs: int | None,
+    keys: tuple[Path, ...],
+    threshold: int | None,
+    expect: str | None,
+    policy: Path | None,
+    quiet: bool,
+) -> None:
     """Prove a bundle (NAME-VERSION.tar.gz) or an unpacked kit (its folder): every file, every byte, nothing extra.
 
     A bundle in parts: its NAME-VERSION.parts.json, any part, or all parts. Exit code 0: whole. 20: damaged, each finding names
-    the file or the part. 21: not a bundle.
+    the file or the part. 21: not a bundle. 22: not signed by the keys that --key names, or not the expected one.
+    23: --policy forbids it.
     """
     first, *more = bundle
+    policies = options.policies(policy)
+    for _, rules in policies:
+        keys += tuple(policy.parent / signer for signer in rules.signers) if policy else ()
+        threshold = threshold if threshold is not None else rules.threshold
+    demanded = bool(keys) or threshold is not None or expect is not None
+    # Where nothing is demanded of signatures, a damaged head is a finding among others.
+    signatures = check_signatures(first, [load_public_key(path) for path in keys], threshold, expect) if demanded else None
     report = verify_bundle(first, more=more, jobs=jobs, quick=quick, progress=options.progress(quiet))
     if as_json:
-        click.echo(json.dumps(report.as_json(), indent=2))
+        answer_json(report.as_json())
     else:
         for finding in report.findings:
-            click.echo(finding)
+            answer(finding)
         for note in report.notes:
-            click.echo(f"note: {note}", err=True)
+            say(f"note: {note}")
     if report.findings:
         raise BundleDamaged(
             f"damaged, {len(report.findings)} finding(s)", where=str(first), remedy="do not install it; copy or build it again"
@@ -45,8 +81,22 @@ def verify(bundle: tuple[Path, ...], quick: bool, as_json: bool, jobs: int | Non
             where=str(first),
             remedy=f"./install.sh --base ../{report.base}",
         )
+    for name, rules in policies:
+        check_policy(read_head(first).lock, rules, name)
+        if rules.scanners:
+            record = read_scan_record(first)
+            check_scanners(record.scanners if record else (), rules, name)
     if not as_json:
-        click.echo(_summary(report))
+        answer(_summary(report))
+        answer(_signed(signatures or check_signatures(first, [], None), demanded=bool(keys)))
+
+
+def _signed(signatures: Signatures, *, demanded: bool) -> str:
+    """Whose list it is, and the line that two people read to each other."""
+    text = f"fingerprint {signatures.fingerprint}"
+    if demanded:
+        return f"{text}; signed by " + ", ".join(f"{key.name} ({key.id})" for key in signatures.signers)
+    return f"{text}; " + (f"{signatures.found} signature(s), not checked: --key" if signatures.found else "NOT SIGNED")
 
 
 def _summary(report: Report) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from offline_kit.errors import DiskError
+from offline_kit.common.errors import DiskError
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 STARTER = ("manifests/knowflow.yaml", "config/models.json", "config/vllm_config.yaml")
@@ -39,9 +39,15 @@ def scripts() -> tuple[dict[str, bytes], frozenset[str]]:
     return texts, frozenset(executables)
 
 
+def checker() -> bytes:
+    """``verify-kit.sh``, which checks a kit that nobody trusts yet. Raises DiskError."""
+    return _read(root() / "scripts" / "verify-kit.sh")
+
+
 def runtime() -> dict[str, bytes]:
     """The runtime as the bundle carries it. Raises DiskError."""
-    return {f"runtime/{path.name}": _read(path) for path in sorted((_PACKAGE / "runtime").glob("*.py"))}
+    folder = _PACKAGE / "runtime"
+    return {f"runtime/{path.relative_to(folder).as_posix()}": _read(path) for path in sorted(folder.rglob("*.py"))}
 
 
 def monitoring() -> dict[str, bytes]:

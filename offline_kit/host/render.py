@@ -1,4 +1,4 @@
-"""The small files of a bundle that do not follow from the lock alone: scripts, runtime, configuration, manual, SBOM.
+"""The small files of a bundle that do not follow from the lock alone: scripts, runtime, manuals, SBOM, provenance.
 
 Rules: pure but for reading the package's own files; the same lock, version, configuration and offline-kit give the same bytes;
 nothing secret and nothing of the build machine is in them.
@@ -7,41 +7,61 @@ nothing secret and nothing of the build machine is in them.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from offline_kit.common.digest import Digest
 from offline_kit.host import assets
-from offline_kit.host.readme import readme, readme_zh
-from offline_kit.host.sbom import sbom
-from offline_kit.host.services import check_services
-from offline_kit.runtime import compose, plan
-from offline_kit.runtime.records import Monitoring, Settings, Web, port_variable
-from offline_kit.runtime.replicas import spread
+from offline_kit.host.manual.readme import manuals
+from offline_kit.host.provenance import PROVENANCE, provenance
+from offline_kit.host.sbom.summary import SBOM
+from offline_kit.host.sbom.write import sbom
+from offline_kit.host.validate import Services
+from offline_kit.runtime.render import compose
+from offline_kit.runtime.settings.model import Monitoring, Web, port_variable
+from offline_kit.spec.image_contents import ImageContents
 from offline_kit.spec.lock import Lock
+from offline_kit.spec.manifest import canonical
+from offline_kit.spec.scan import RECORD, ScanRecord
 
 
-def render(lock: Lock, version: str, config: Mapping[str, bytes]) -> tuple[dict[str, bytes], frozenset[str]]:
-    """Path -> content, and which paths can be executed. ``config``: the two files by name. Raises SpecError, DiskError."""
-    settings = check_services(config, lock.models.keys(), lock.accelerator)
+@dataclass(frozen=True)
+class Origin:
+    """Where a bundle comes from: the ``manifest`` by digest, what each image holds, by key, and what scanners said."""
+
+    manifest: Digest
+    contents: Mapping[str, ImageContents] = field(default_factory=dict)
+    scan: ScanRecord | None = None
+
+
+def render(
+    lock: Lock, version: str, config: Mapping[str, bytes], services: Services, origin: Origin
+) -> tuple[dict[str, bytes], frozenset[str]]:
+    """Path -> content, and which paths can be executed. ``config``: the two files by name, ``services``: what they say.
+
+    Raises DiskError.
+    """
     texts, executables = assets.scripts()
     texts.update(assets.runtime())
     texts.update({f"config/{name}": content for name, content in config.items()})
-    texts["deploy/compose.yaml"] = _compose(lock, version, settings).encode()
-    texts[".env.example"] = _dotenv(settings, lock).encode()
+    texts["deploy/compose.yaml"] = _compose(lock, version, services).encode()
+    texts[".env.example"] = _dotenv(services, lock).encode()
     texts.update(assets.monitoring() if "prometheus" in lock.images else {})
-    texts["README.md"] = readme(lock, version, settings).encode()
-    texts["README.zh.md"] = readme_zh(lock, version, settings).encode()
-    texts["sbom.cdx.json"] = sbom(lock, version)
+    texts.update({name: text.encode() for name, text in manuals(lock, version, services).items()})
+    texts[PROVENANCE] = provenance(lock, version, origin.manifest)
+    if origin.scan is not None:
+        texts[RECORD] = canonical(origin.scan.model_dump(mode="json")).encode()
+    texts[SBOM] = sbom(lock, version, origin.contents, texts)
     return texts, executables
 
 
-def _compose(lock: Lock, version: str, settings: Settings) -> str:
+def _compose(lock: Lock, version: str, services: Services) -> str:
     kit = compose.Kit(lock.name, version, {key: lock.images[key].tag(key) for key in sorted(lock.images)})
-    placed, _ = plan.place(spread(settings)[0])
-    return compose.text(settings, placed, kit)
+    return compose.text(services.settings, services.placement, kit)
 
 
-def _dotenv(settings: Settings, lock: Lock) -> str:
-    placed, _ = plan.place(spread(settings)[0])
-    gpus = sorted({gpu for gpus in placed.gpus.values() for gpu in gpus}, key=lambda gpu: (len(gpu), gpu))
+def _dotenv(services: Services, lock: Lock) -> str:
+    settings = services.settings
+    gpus = sorted({gpu for gpus in services.placement.gpus.values() for gpu in gpus}, key=lambda gpu: (len(gpu), gpu))
     lines = [
         "# Settings of this installation. install.sh makes .env from this file; after an edit: scripts/deploy.sh restart",
         "",
@@ -79,6 +99,8 @@ def _switches(monitoring: bool, grafana: bool) -> list[str]:
         "OFFLINE_KIT_WITH=",
         f"OFFLINE_KIT_HTTP_PORT={Web.http_port}",
         f"OFFLINE_KIT_HTTPS_PORT={Web.https_port}",
+        "# yes: whatever is not encrypted is published on 127.0.0.1 alone; needs nginx and a certificate.",
+        "OFFLINE_KIT_TLS_ONLY=",
     ]
     if monitoring:
         lines += ["# Prometheus asks for no password: it is published on this address only."]

@@ -11,18 +11,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from offline_kit.digest import Digest
-from offline_kit.errors import DiskError, LockStale
-from offline_kit.intake import crew, safetensors
-from offline_kit.intake.line import Line, Options
+from offline_kit.common import concurrency
+from offline_kit.common.digest import Digest
+from offline_kit.common.errors import DiskError, LockStale
+from offline_kit.common.progress import Progress, Task
+from offline_kit.common.units import size
+from offline_kit.intake.convert.convert import make_results, missing_sources
+from offline_kit.intake.models import check_weights
+from offline_kit.intake.models.scan_pickles import scan_pickles
+from offline_kit.intake.session import Session
 from offline_kit.intake.sources import IMAGES, MODELS, file
-from offline_kit.intake.sources.base import Context, Piece
-from offline_kit.intake.store import Store
-from offline_kit.progress import Progress, Silent, Task, size
+from offline_kit.intake.sources.base import Context, FetchTask, open_context
+from offline_kit.intake.store.space import require_space
+from offline_kit.intake.store.store import Store
 from offline_kit.spec.lock import Lock, LockedFile, LockedModel
 from offline_kit.spec.manifest import Manifest, ModelSpec
-
-_SILENT = Silent()
 
 
 @dataclass(frozen=True)
@@ -46,76 +49,95 @@ def fetch(
     lock: Lock,
     manifest: Manifest,
     base: Path,
-    store: Store,
-    *,
-    jobs: int = 4,
-    options: Options = Options(),  # noqa: B008  frozen
-    progress: Progress = _SILENT,
+    session: Session,
 ) -> Blobs:
     """Makes every blob and file of ``lock`` available; ``manifest`` lies in the folder ``base``. Raises KitError."""
     groups = ((lock.images, manifest.images), (lock.models, manifest.models), (lock.files, manifest.files))
-    stale = sorted(key for held, wished in groups for key in held.keys() ^ wished.keys())
+    stale = sorted(key for locked, requested in groups for key in locked.keys() ^ requested.keys())
     if stale:
         raise LockStale(f"the lock does not fit the manifest: {', '.join(stale)}", remedy="run 'offline-kit lock'")
-    with Line(options, jobs) as line:
-        context = Context(store, line, base, lock.platform, progress, jobs)
+    store, progress = session.store, session.progress
+    with open_context(session, base, lock.platform) as context:
         pieces = _pieces(lock, manifest, context)
         whole = _sizes(lock)
         here = sum(whole.values()) - sum(piece.size for piece in pieces.values())
+        require_space(store, sum(max(0, piece.room) for piece in pieces.values()), "what is to be fetched")
         with progress.task("fetch", sum(whole.values()), len(pieces)) as task:
             task.advance(here)
-            crew.run([functools.partial(_bring, piece, task, progress) for piece in pieces.values()], jobs, line.stop)
+            concurrency.run_all(
+                [functools.partial(_bring, piece, task, progress) for piece in pieces.values()],
+                context.jobs,
+                context.client.stop,
+            )
         places = {digest: store.path(digest) for digest in lock.image_blobs()}
         for key, model in lock.models.items():
             places |= _whole(key, model, manifest.models[key], context)
-        places |= {extra.sha256: file.place(extra, manifest.files[path], context) for path, extra in lock.files.items()}
+        places |= {extra.sha256: file.local_path(extra, manifest.files[path], context) for path, extra in lock.files.items()}
         for digest in places:
             store.touch(digest)
-        figures = line.figures
+        figures = context.client.figures
         blobs = Blobs(places, figures.fetched, here + figures.reused, figures.retried)
     _summarise(blobs, progress)
     return blobs
 
 
-def _pieces(lock: Lock, manifest: Manifest, context: Context) -> dict[str, Piece]:
+def _pieces(lock: Lock, manifest: Manifest, context: Context) -> dict[str, FetchTask]:
     """What has to be brought, each thing once."""
-    found: list[Piece] = []
+    found: list[FetchTask] = []
     for key, image in lock.images.items():
         entry = manifest.images[key]
         found += IMAGES[entry.scheme].pieces(key, image, entry, context)
     for key, model in lock.models.items():
-        wish = manifest.models[key]
-        found += MODELS[wish.scheme].pieces(key, model, wish, context)
+        request = manifest.models[key]
+        results = {pair.result for pair in model.converted}
+        needed = (*(file for file in model.files if file not in results), *missing_sources(model, context.store))
+        found += MODELS[request.scheme].pieces(key, model.model_copy(update={"files": needed}), request, context)
     for path, extra in lock.files.items():
         found += file.pieces(path, extra, manifest.files[path], context)
     return {piece.identity: piece for piece in found}
 
 
+def missing_bytes(lock: Lock, store: Store) -> int:
+    """How many bytes of ``lock`` the store has yet to take."""
+    local = {file.sha256 for model in lock.models.values() if model.endpoint is None for file in model.files}
+    wanted = {digest: size for digest, size in _sizes(lock).items() if digest not in local}
+    return sum(max(0, size - store.partial_held(digest)) for digest, size in wanted.items() if not store.path(digest).exists())
+
+
+def payload_bytes(lock: Lock) -> int:
+    """How many bytes a bundle of ``lock`` carries, each thing once, without the small files."""
+    return sum(_sizes(lock).values())
+
+
 def _sizes(lock: Lock) -> dict[Digest, int]:
     sizes = {digest: blob.size for digest, blob in lock.image_blobs().items()}
-    sizes |= {held.sha256: held.size for model in lock.models.values() for held in model.files}
+    sizes |= {file.sha256: file.size for model in lock.models.values() for file in model.files}
     return sizes | {extra.sha256: extra.size for extra in lock.files.values()}
 
 
-def _bring(piece: Piece, task: Task, progress: Progress) -> None:
-    piece.bring(task.advance)
+def _bring(piece: FetchTask, task: Task, progress: Progress) -> None:
+    piece.run(task.advance)
     task.finish_item()
     progress.note(f"{piece.title}: {size(piece.size)}", event="fetched", item=piece.title, bytes=piece.size)
 
 
 def _summarise(blobs: Blobs, progress: Progress) -> None:
     """The final line: what came over the line, what did not have to, and how often something was asked for again."""
-    line = f"fetched {size(blobs.fetched)}, reused {size(blobs.reused)}, retried {blobs.retried}"
+    text = f"fetched {size(blobs.fetched)}, reused {size(blobs.reused)}, retried {blobs.retried}"
     figures = {"fetched": blobs.fetched, "reused": blobs.reused, "retried": blobs.retried}
-    progress.note(line, event="summary", **figures)
+    progress.note(text, event="summary", **figures)
 
 
 def _whole(key: str, model: LockedModel, entry: ModelSpec, context: Context) -> dict[Digest, Path]:
     """The places of one model's files, after its weights were found whole."""
     source = MODELS[entry.scheme]
 
-    def place(held: LockedFile) -> Path:
-        return source.place(held, entry, context)
+    results = {pair.result for pair in model.converted}
 
-    safetensors.check_model(model.files, place, key)
-    return {held.sha256: place(held) for held in model.files}
+    def place(file: LockedFile) -> Path:
+        return context.store.path(file.sha256) if file in results else source.local_path(file, entry, context)
+
+    make_results(key, model, place, context.store, context.progress)
+    check_weights.check_model(model.files, place, key)
+    scan_pickles(model.files, place, key, context.store, context.progress)
+    return {file.sha256: place(file) for file in model.files}

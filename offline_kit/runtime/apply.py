@@ -1,6 +1,8 @@
 """The operator's configuration to the files that the services run with.
 
-Rules: everything is checked before anything is written; how it is written is told in ``written``.
+Rules: everything is checked before anything is said; the files are told in one text on stdout, for the host to check and write
+(``scripts/lib/services/applied.sh``), since nothing of the host can be written from here; secrets are not seen, only a stand-in
+for each.
 """
 
 from __future__ import annotations
@@ -10,42 +12,51 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Dict, List, Mapping, Optional, Tuple
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
-from . import certificate, compose, gateway, keys, monitoring, plan
-from .gpus import of_totals
+from . import plan
+from .gpu_plan.gpus import of_totals
 from .kit import read
-from .records import ConfigError, Mistake, Settings
-from .replicas import engines, spread
-from .written import folder, write
+from .render import compose, gateway, monitoring
+from .settings import api_keys, certificate, placement
+from .settings.model import ConfigError, Mistake, Settings
+from .settings.replicas import expand_replicas
 
-__all__ = ["describe", "files", "main", "read", "write"]
+__all__ = ["describe", "document", "files", "main", "read"]
 
 NOBODY = (10001, 10001)
+NEWLINE = "\n"
 
 
-def files(settings: Settings, placed: plan.Plan, kit: compose.Kit, pair: Optional[certificate.Pair] = None) -> Dict[str, str]:
-    """Path below the kit -> content, of all that apply writes."""
+def files(
+    settings: Settings, placed: placement.Plan, kit: compose.Kit, pair: Optional[certificate.Pair] = None
+) -> Dict[str, str]:
+    """Path below .state/ -> content, of all that apply answers."""
     ports = compose.published(settings, kit)
     result = {
-        ".state/compose.yaml": compose.text(settings, placed, kit),
-        ".state/start-order": "".join(",".join(group) + "\n" for group in compose.groups(settings, placed, kit)),
-        ".state/ports": "".join(f"{port} {service}\n" for port, service in ports.items()),
-        ".state/gateway/nginx.conf": gateway.nginx_conf(settings, certificate=pair is not None),
-        ".state/gateway/keys.conf": keys.keys_conf(settings.keys),
+        "compose.yaml": compose.text(settings, placed, kit),
+        "start-order": "".join(",".join(group) + "\n" for group in compose.groups(settings, placed, kit)),
+        "ports": "".join(f"{port} {service}\n" for port, service in ports.items()),
+        "gateway/nginx.conf": gateway.nginx_conf(settings, certificate=pair is not None),
+        "gateway/keys.conf": api_keys.keys_conf(settings.keys),
     }
-    result.update({f".state/gateway/models/{name}": text for name, text in gateway.model_lists(settings).items()})
-    if pair and settings.web:
-        result[".state/gateway/tls/server.crt"] = pair.certificate
-        result[".state/gateway/tls/server.key"] = pair.key
+    result.update({f"gateway/models/{name}": text for name, text in gateway.model_lists(settings).items()})
     if settings.monitoring:
-        result[".state/gateway/metrics.prom"] = monitoring.kit_metrics(kit, pair.ends if pair and settings.web else None)
+        result["gateway/metrics.prom"] = monitoring.kit_metrics(kit, pair.ends if pair and settings.web else None)
     result.update(monitoring.files(settings, kit))
     return result
 
 
-def describe(kit_env: Mapping[str, str], user: str, *, with_certificate: bool = False, around: str = "") -> compose.Kit:
-    """The kit that deploy/kit.env describes; ``around``: see ``watched``. Raises ConfigError."""
+def document(contents: Mapping[str, str]) -> str:
+    """The files as one text: ``FILE PATH LINES`` before the lines of each, ``END`` behind the last."""
+    parts = [f"FILE {path} {text.count(NEWLINE)}\n{text}" for path, text in contents.items()]
+    return f"offline-kit-state 1\n{''.join(parts)}END\n"
+
+
+def describe(
+    kit_env: Mapping[str, str], user: str, *, with_certificate: bool = False, around: str = "", memory: str = ""
+) -> compose.Kit:
+    """The kit that deploy/kit.env describes; ``around``: see ``watched``; ``memory``: of an engine. Raises ConfigError."""
     carried = ["engine", "gateway", *kit_env.get("KIT_IMAGES", "").split(",")]
     images = {key: kit_env.get("KIT_IMAGE_" + re.sub("[-.]", "_", key), "") for key in carried if key}
     facts = {"KIT_NAME": kit_env.get("KIT_NAME"), "KIT_VERSION": kit_env.get("KIT_VERSION")}
@@ -53,7 +64,7 @@ def describe(kit_env: Mapping[str, str], user: str, *, with_certificate: bool = 
     missing = [Mistake("deploy/kit.env", name, "is missing", "unpack the bundle again") for name in facts if not facts[name]]
     if missing:
         raise ConfigError(missing)
-    return compose.Kit(kit_env["KIT_NAME"], kit_env["KIT_VERSION"], images, user, with_certificate, around)
+    return compose.Kit(kit_env["KIT_NAME"], kit_env["KIT_VERSION"], images, user, with_certificate, around, memory)
 
 
 def watched(kit: Path, settings: Settings) -> str:
@@ -67,7 +78,7 @@ def watched(kit: Path, settings: Settings) -> str:
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
-    parser = argparse.ArgumentParser(prog="python3 -m runtime.apply", description="Turn the configuration into .state/.")
+    parser = argparse.ArgumentParser(prog="python3 -m runtime.apply", description="The configuration as files of .state/.")
     parser.add_argument("--kit", required=True, type=Path, metavar="DIR", help="the kit as mounted")
     parser.add_argument(
         "--user", type=_user, metavar="UID:GID", help="whom the services run as (who runs this; 10001 for root)"
@@ -76,28 +87,27 @@ def main(arguments: Optional[List[str]] = None) -> int:
         "--gpu-memory", type=plan.memory, metavar="ID=MiB,...", help="total memory of each GPU: check against it"
     )
     parser.add_argument("--gpu-free", type=plan.memory, metavar="ID=MiB,...", help="free memory of each GPU, engines stopped")
-    parser.add_argument("--check", action="store_true", help="say mistakes only, write nothing")
+    parser.add_argument("--memory", default="", metavar="SIZE", help="what an engine may take at most without a memory_limit")
+    parser.add_argument("--check", action="store_true", help="say mistakes only")
     options = parser.parse_args(arguments)
     user = options.user or ((os.getuid(), os.getgid()) if os.getuid() else NOBODY)
     try:
         settings, facts = read(options.kit)
-        asked, mistakes = spread(settings)
+        asked, mistakes = expand_replicas(settings)
         pair = certificate.read(options.kit, mistakes) if settings.web else None
+        if settings.web and settings.web.tls_only and pair is None and not mistakes:
+            remedy = "install.sh --tls self-signed makes one, or put yours there"
+            mistakes.append(Mistake(".env", "OFFLINE_KIT_TLS_ONLY", "there is no certificate in .state/tls", remedy))
         around = watched(options.kit, settings)
-        kit = describe(facts, f"{user[0]}:{user[1]}", with_certificate=pair is not None, around=around)
-        placed, misplaced = plan.place(asked)
-        # Where shares of GPUs are missing already, a plan can only say so once more.
-        mistakes += [] if mistakes else misplaced
-        if options.gpu_memory is not None and not mistakes:
+        kit = describe(facts, f"{user[0]}:{user[1]}", with_certificate=pair is not None, around=around, memory=options.memory)
+        _refuse(mistakes)  # where shares of GPUs are missing already, a placement can only say so once more
+        placed, mistakes = placement.place(asked)
+        _refuse(mistakes)
+        if options.gpu_memory is not None:
             cards = of_totals(options.gpu_memory, options.gpu_free)
-            mistakes = list(plan.check(options.kit, asked, cards).mistakes)
-        if mistakes:
-            raise ConfigError(mistakes)
+            _refuse(plan.evaluate_kit(options.kit, asked, cards).mistakes)
         if not options.check:
-            for path in write(options.kit, files(settings, placed, kit, pair), user):
-                print(f"{path} changed")
-            for place in [f"cache/{engine.key}" for engine in engines(settings)] + monitoring.folders(settings, kit):
-                folder(options.kit / ".state" / place, user, 0o700)
+            print(document(files(settings, placed, kit, pair)), end="")
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 3
@@ -105,6 +115,11 @@ def main(arguments: Optional[List[str]] = None) -> int:
         print(f"{error.filename}: {error.strerror}", file=sys.stderr)
         return 1
     return 0
+
+
+def _refuse(mistakes: Sequence[Mistake]) -> None:
+    if mistakes:
+        raise ConfigError(mistakes)
 
 
 def _user(text: str) -> Tuple[int, int]:

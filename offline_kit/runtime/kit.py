@@ -6,28 +6,32 @@ added is looked at itself, headers and config.json only; a model that cannot be 
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Tuple
 
-from . import arch, config, reading, tensors
-from .demand import Facts
-from .records import KEYS, Mistake, Settings
+from .gpu_plan import architecture, tensor_table
+from .gpu_plan.engine_memory import Facts
+from .gpu_plan.evaluate import Image
+from .gpu_plan.vllm_version import Vllm
+from .settings import load, parse
+from .settings.json_text import parse_json
+from .settings.model import DOTENV, ENGINE_YAML, KEYS, MODELS_JSON, Mistake, Settings
+from .settings.text_file import AT_MOST, read_text
 
 
 def read(kit: Path, *, need_key: bool = True) -> Tuple[Settings, Dict[str, str]]:
     """The settings of the kit in the folder ``kit``, and its deploy/kit.env. Raises ConfigError, OSError."""
     mistakes: List[Mistake] = []
-    facts = reading.dotenv((kit / "deploy/kit.env").read_text("utf-8"), mistakes)
-    dotenv = (kit / ".env").read_text("utf-8") if (kit / ".env").exists() else ""
-    settings = config.load(
-        (kit / "config/models.json").read_text("utf-8"),
-        (kit / "config/vllm_config.yaml").read_text("utf-8"),
+    facts = parse.dotenv(read_text(kit, "deploy/kit.env"), mistakes)
+    dotenv = read_text(kit, DOTENV) if (kit / DOTENV).exists() else ""
+    settings = load.load_settings(
+        read_text(kit, MODELS_JSON),
+        read_text(kit, ENGINE_YAML),
         dotenv,
         folders=sorted(entry.name for entry in (kit / "models").iterdir() if entry.is_dir()),
         device=facts.get("KIT_ACCELERATOR", "nvidia"),
         need_key=need_key,
-        named_keys=(kit / KEYS).read_text("utf-8") if (kit / KEYS).exists() else "",
+        named_keys=read_text(kit, KEYS) if (kit / KEYS).exists() else "",
         images=facts["KIT_IMAGES"].split(",") if "KIT_IMAGES" in facts else None,
     )
     return settings, facts
@@ -35,11 +39,10 @@ def read(kit: Path, *, need_key: bool = True) -> Tuple[Settings, Dict[str, str]]
 
 def plan_of(kit: Path) -> Mapping[str, Any]:
     """The field ``plan`` of bundle.json; empty where there is none. Raises OSError."""
-    path = kit / "bundle.json"
-    if not path.is_file():
+    if not (kit / "bundle.json").is_file():
         return {}
     try:
-        record = json.loads(path.read_text("utf-8"))
+        record = parse_json(read_text(kit, "bundle.json"), at_most=AT_MOST)
     except ValueError:
         return {}
     plan = record.get("plan") if isinstance(record, dict) else None
@@ -53,27 +56,27 @@ def facts_of(kit: Path, settings: Settings) -> Dict[str, Facts]:
     for model in settings.models:
         record = carried.get(model.folder)
         if record is None:
-            record = look(kit / "models" / model.folder)
+            record = facts_from_folder(kit / "models" / model.folder)
         result[model.key] = Facts.of(record)
     return result
 
 
-def look(folder: Path) -> Dict[str, Any]:
+def facts_from_folder(folder: Path) -> Dict[str, Any]:
     """The facts of the model in ``folder``, from its own files. Raises OSError."""
     record: Dict[str, Any] = {"config": {}, "tensors": []}
     if not folder.is_dir():
         return record
     try:
         if (folder / "config.json").is_file():
-            record["config"] = arch.subset(json.loads((folder / "config.json").read_text("utf-8")))
+            record["config"] = architecture.subset(parse_json(read_text(folder, "config.json"), at_most=AT_MOST, infinite=True))
     except (ValueError, AttributeError):
         # No engine can load that either, and it says so better than a plan can.
         record["config"] = {}
-    record["tensors"] = tensors.of_folder(folder)
+    record["tensors"] = tensor_table.of_folder(folder)
     return record
 
 
-def cuda_of(plan: Mapping[str, Any]) -> Optional[int]:
-    """The major version of the engine image's CUDA, where bundle.json says it."""
+def image_of(plan: Mapping[str, Any]) -> Image:
+    """What bundle.json says of the engine image: the major version of its CUDA, and its vLLM."""
     version = str(plan.get("cuda") or "").partition(".")[0]
-    return int(version) if version.isdigit() else None
+    return Image(int(version) if version.isdigit() else None, Vllm.parse(str(plan.get("vllm") or "")))

@@ -1,8 +1,8 @@
 """The GPU plan of a kit: ``python3 -m runtime.plan --kit DIR [--gpu-memory 0=49140,...]``.
 
-Rules: this file is the door: it takes the options, asks ``kit`` what there is, ``fit`` whether it fits, ``suggest`` what would,
-and ``draw`` to say so; where engines go is ``placement``, offered here under the names that the rest of the kit uses. Exit 0:
-it fits; 3: it does not, or the configuration is wrong; 1: something could not be read. Data on stdout, talk on stderr.
+Rules: this file is the door: it takes the options, asks ``kit`` what there is, ``evaluate`` whether it fits, ``suggest`` what
+would, and ``report`` to say so. Exit 0: it starts, or may not start and nothing refuses it; 3: it does not start, or the
+configuration is wrong; 1: something could not be read. Data on stdout, talk on stderr.
 """
 
 from __future__ import annotations
@@ -13,19 +13,17 @@ import sys
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional
 
-from . import draw, gpus, kit
-from .demand import Facts
-from .fit import Verdict, judge
-from .placement import LIMIT, Plan, place, start_order, waits_for, world_size
-from .records import ConfigError, Settings
-from .suggest import suggestions
-
-__all__ = ["LIMIT", "Plan", "check", "judge", "memory", "place", "start_order", "waits_for", "world_size"]
+from . import kit
+from .gpu_plan import gpus, report
+from .gpu_plan.engine_memory import Facts
+from .gpu_plan.evaluate import Verdict, evaluate
+from .gpu_plan.suggest import suggestions
+from .settings.model import ConfigError, Settings
 
 
-def check(folder: Path, settings: Settings, cards: Mapping[str, gpus.Gpu]) -> Verdict:
+def evaluate_kit(folder: Path, settings: Settings, cards: Mapping[str, gpus.Gpu]) -> Verdict:
     """The verdict for the kit in ``folder`` on these GPUs. Raises OSError."""
-    return judge(settings, kit.facts_of(folder, settings), cards, cuda=kit.cuda_of(kit.plan_of(folder)))
+    return evaluate(settings, kit.facts_of(folder, settings), cards, kit.image_of(kit.plan_of(folder)))
 
 
 def memory(text: str) -> Dict[str, int]:
@@ -49,9 +47,8 @@ def main(arguments: Optional[List[str]] = None) -> int:
         settings, _ = kit.read(options.kit, need_key=False)
         cards = _cards(options, settings)
         facts: Dict[str, Facts] = kit.facts_of(options.kit, settings)
-        cuda = kit.cuda_of(kit.plan_of(options.kit))
-        verdict = judge(settings, facts, cards, cuda=cuda)
-        found = suggestions(verdict, facts, cuda=cuda)
+        verdict = evaluate(settings, facts, cards, kit.image_of(kit.plan_of(options.kit)))
+        found = suggestions(verdict, facts)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 3
@@ -61,9 +58,9 @@ def main(arguments: Optional[List[str]] = None) -> int:
         print(f"{error.filename}: {error.strerror}", file=sys.stderr)
         return 1
     if options.json:
-        print(json.dumps(draw.as_json(verdict, found), indent=2))
+        print(json.dumps(report.as_json(verdict, found), indent=2))
     else:
-        print("\n".join(draw.lines(verdict, found)))
+        print("\n".join(report.lines(verdict, found)))
     return 0 if verdict.fits else 3
 
 

@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional
 
-from . import config
-from .records import ConfigError, Model, Settings
+from .settings import load
+from .settings.model import ConfigError, Model, Settings
 
 CONFIG = "/etc/offline-kit/config"
 CACHE = "/var/lib/offline-kit/cache"
@@ -104,7 +104,9 @@ def main(arguments: Optional[List[str]] = None) -> int:
     options = parser.parse_args(arguments)
     try:
         folder = Path(options.config)
-        settings = config.load((folder / "models.json").read_text("utf-8"), (folder / "vllm_config.yaml").read_text("utf-8"))
+        settings = load.load_settings(
+            (folder / "models.json").read_text("utf-8"), (folder / "vllm_config.yaml").read_text("utf-8")
+        )
         command = argv(settings, options.key)
         path = settings.model(options.key).path
     except ConfigError as error:

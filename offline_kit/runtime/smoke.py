@@ -17,8 +17,10 @@ import urllib.request
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
-from . import apply, gateway, paths
-from .records import ConfigError, Model, Settings
+from . import apply
+from .render import gateway
+from .settings import routes
+from .settings.model import ConfigError, Model, Settings
 
 DOCUMENTS = ["Paris is the capital of France.", "A cat sleeps on the sofa.", "Tar archives keep many files in one."]
 
@@ -64,7 +66,7 @@ def run(settings: Settings, client: Client, only: Optional[str] = None, ports: O
             checks.append(_timed(model.service, lambda m=model: _model(client, ports[m.key], m)))  # type: ignore[misc]
     if only is None:
         checks.append(_timed("gateway", lambda: _router(client, ports["router"], settings)))
-        if paths.needs_router(settings):
+        if routes.needs_router(settings):
             checks.append(_timed("router", lambda: _by_name(client, ports["router"], settings)))
         checks.append(_timed("without a key", lambda: _refused(client, ports["router"], settings)))
     return checks
@@ -90,7 +92,7 @@ def _model(client: Client, port: int, model: Model) -> str:
         "rerank": ({"query": "What is the capital of France?", "documents": DOCUMENTS}, _rerank),
     }
     body, judge = questions[model.type]
-    status, answer = client.ask(port, paths.PATHS[model.type][0], {"model": model.name, **body})
+    status, answer = client.ask(port, routes.PATHS[model.type][0], {"model": model.name, **body})
     if status != 200:
         raise _Wrong(f"status {status}: {json.dumps(answer)[:300]}")
     try:
@@ -128,24 +130,24 @@ def _router(client: Client, port: int, settings: Settings) -> str:
     status, _ = client.ask(port, "/health", key=False)
     listed, answer = client.ask(port, "/v1/models")
     names = [entry["id"] for entry in answer["data"]] if listed == 200 else []
-    if status != 200 or sorted(names) != sorted(model.name for model in settings.models):
+    if status != 200 or sorted(names) != sorted(name for model in settings.models for name in (model.name, *model.adapters)):
         raise _Wrong(f"/health: status {status}; /v1/models: status {listed}, {names}")
     return f"lists {', '.join(names)}"
 
 
 def _by_name(client: Client, port: int, settings: Settings) -> str:
     # What a model that does not exist gets is asked, too: it is answered by the router alone, with all names that there are.
-    shared = [path for path in paths.routes(settings) if len(paths.rivals(settings, path)) > 1]
+    shared = [path for path in routes.routes(settings) if len(routes.rivals(settings, path)) > 1]
     for path in shared:
         status, answer = client.ask(port, path, {"model": "no-such-model"})
         message = str((answer or {}).get("error", {}).get("message"))
-        if status != 404 or not all(model.name in message for model in paths.rivals(settings, path)):
+        if status != 404 or not all(model.name in message for model in routes.rivals(settings, path)):
             raise _Wrong(f"{path}: status {status}: {message}")
     return f"chooses by name at {', '.join(shared)}"
 
 
 def _refused(client: Client, port: int, settings: Settings) -> str:
-    for path in ("/v1/models", *paths.routes(settings)):
+    for path in ("/v1/models", *routes.routes(settings)):
         status, _ = client.ask(port, path, None if path == "/v1/models" else {}, key=False)
         if status != 401:
             raise _Wrong(f"{path} answered {status} instead of 401")
@@ -164,11 +166,13 @@ def main(arguments: Optional[List[str]] = None) -> int:
     parser.add_argument("--kit", required=True, type=Path, metavar="DIR", help="the kit as mounted")
     parser.add_argument("--base", default="http://gateway", metavar="URL", help="the gateway, without a port (%(default)s)")
     parser.add_argument("--only", metavar="KEY", help="ask this model only")
+    parser.add_argument("--key-file", type=Path, metavar="FILE", help="the key; default: that of .env")
     parser.add_argument("--timeout", type=float, default=120, metavar="SECONDS", help="for each answer (%(default)s)")
     parser.add_argument("--json", action="store_true", help="one JSON document instead of lines")
     options = parser.parse_args(arguments)
     try:
         settings, _ = apply.read(options.kit)
+        key = options.key_file.read_text("ascii").strip() if options.key_file else settings.api_key
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 3
@@ -178,7 +182,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
     if options.only not in (None, *(model.key for model in settings.models)):
         print(f"there is no model '{options.only}' in config/models.json", file=sys.stderr)
         return 3
-    checks = run(settings, Client(options.base, settings.api_key, options.timeout), options.only)
+    checks = run(settings, Client(options.base, key, options.timeout), options.only)
     good = all(check.ok for check in checks)
     if options.json:
         print(json.dumps({"ok": good, "checks": [check._asdict() for check in checks]}))

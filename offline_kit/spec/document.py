@@ -1,7 +1,7 @@
 """YAML text to a checked record, with errors that name file, line and field.
 
 Rules: every mistake in a document is reported, each in one line; an unknown key gets the nearest known one as a
-suggestion; a key given twice is a mistake; nothing in a document is ever executed (safe loader).
+suggestion; a key given twice is a mistake; the text itself is read by the one reader of YAML (``runtime.settings.yaml_text``).
 """
 
 from __future__ import annotations
@@ -9,68 +9,42 @@ from __future__ import annotations
 import difflib
 from typing import Any, TypeVar, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from offline_kit.errors import SpecError
+from offline_kit.common.errors import SpecError
+from offline_kit.runtime.settings.yaml_text import Document, YamlError, parse_yaml, position
 
 Record = TypeVar("Record", bound=BaseModel)
-Path = tuple[str | int, ...]
 
 
 class Frozen(BaseModel):
     """Base of all records: immutable, no unknown fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
 def parse(text: str, kind: type[Record], name: str) -> Record:
     """The record of type ``kind`` in YAML ``text``; ``name`` is shown in errors. Raises SpecError with every mistake found."""
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        problem = getattr(error, "problem", None) or "not valid YAML"
-        where = f"{name}, line {mark.line + 1}" if mark is not None else name
-        raise SpecError(f"not valid YAML: {problem}", where=where) from error
-    if not isinstance(data, dict):
+        document = parse_yaml(text)
+    except YamlError as error:
+        raise SpecError(error.what, where=f"{name}, line {error.line}" if error.line else name) from error
+    if not isinstance(document.value, dict):
         raise SpecError("empty, or not a mapping of keys", where=name, remedy="'offline-kit init' writes an example")
-    lines: dict[Path, int] = {}
-    mistakes = _walk(node, (), lines)
+    mistakes = [f", line {line}: '{path[-1]}' is given twice" for line, path in document.twice]
     try:
-        record = kind.model_validate(data)
+        record = kind.model_validate(document.value)
     except ValidationError as error:
-        mistakes += [_explain(item, kind, lines) for item in error.errors()]
+        mistakes += [_explain(item, kind, document) for item in error.errors()]
     if mistakes:
         raise SpecError("\n".join(f"{name}{mistake}" for mistake in mistakes))
     return record
 
 
-def _walk(node: Any, path: Path, lines: dict[Path, int]) -> list[str]:
-    """Notes the line of every key in ``lines``; returns the mistakes that the safe loader hides (keys given twice)."""
-    mistakes: list[str] = []
-    lines.setdefault(path, node.start_mark.line + 1)
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            inner = (*path, str(key.value))
-            if inner in lines:
-                mistakes.append(f", line {key.start_mark.line + 1}: '{key.value}' is given twice")
-            lines[inner] = key.start_mark.line + 1
-            mistakes += _walk(value, inner, lines)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            mistakes += _walk(value, (*path, index), lines)
-    return mistakes
-
-
-def _explain(item: Any, kind: type[BaseModel], lines: dict[Path, int]) -> str:
+def _explain(item: Any, kind: type[BaseModel], document: Document) -> str:
     location = tuple(part for part in item["loc"] if part != "[key]")
-    known = location
-    while known not in lines and known:
-        known = known[:-1]
     field = ".".join(str(part) for part in location)
-    where = f", line {lines.get(known, 1)}: {field}: "
+    where = f", line {position(document, location)}: {field}: "
     if item["type"] == "missing":
         return where + "is required"
     if item["type"] == "extra_forbidden":

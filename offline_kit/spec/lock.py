@@ -6,19 +6,29 @@ whoever holds a Lock may join its paths to a folder. ``wanted`` ties each entry 
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
-from offline_kit.digest import Digest
-from offline_kit.errors import SpecError
+from offline_kit.common.digest import Digest
+from offline_kit.common.errors import SpecError
+from offline_kit.common.json_text import parse_json
 from offline_kit.spec.document import Frozen
 from offline_kit.spec.manifest import Accelerator, Key, Manifest, canonical
-from offline_kit.spec.names import safe_path
+from offline_kit.spec.names import COMMIT, ImageReference, plain_text, safe_path
 
-Size = Field(ge=0, description="bytes")
+_MOST = (1 << 63) - 1  # no file, and no number of anything in one, is larger
+Size = Field(ge=0, le=_MOST, description="bytes")
+
+
+_REMEDY = "run 'offline-kit lock' to write it anew"
+
+# On disk the field keeps the name "wanted", which locks of earlier versions have.
+SPEC_DIGEST: Any = Field(
+    validation_alias="wanted", serialization_alias="wanted", description="digest of the manifest's entry that this came from"
+)
 
 
 class Blob(Frozen):
@@ -28,6 +38,11 @@ class Blob(Frozen):
     size: int = Size
     media_type: str
 
+    @field_validator("media_type")
+    @classmethod
+    def _plain_type(cls, text: str) -> str:
+        return plain_text(text)
+
 
 class Layer(Blob):
     """A gzip layer as the bundle carries it; ``origin``: the blob it is made from where the source stores another form."""
@@ -36,17 +51,51 @@ class Layer(Blob):
     origin: Blob | None = None
 
 
+class EngineFacts(Frozen):
+    """What an engine image holds, as far as its layers were read from the top down."""
+
+    packages: dict[str, str] = Field(description="version by name, of the packages that decide about serving")
+    requires: dict[str, str] = Field(default={}, description="what vllm's metadata pins: version by name")
+    architectures: tuple[str, ...] = Field(default=(), description="of vllm's model registry; empty: not known")
+    tool_parsers: tuple[str, ...] = ()
+    reasoning_parsers: tuple[str, ...] = ()
+    whole: bool = Field(description="every layer was read: a package that is not named is not there")
+
+
 class LockedImage(Frozen):
     """One platform's image."""
 
-    wanted: Digest
+    spec_digest: Digest = SPEC_DIGEST
     source: str
     reference: str | None = Field(description="repository:tag as Docker shows it, None when named by digest only")
     index: Digest | None = Field(default=None, description="digest of the index that the platform was chosen from")
     manifest: Blob
     config: Blob
     layers: tuple[Layer, ...]
+    created: str = Field(default="", description="when it was made, as its configuration says")
     environment: dict[str, str] = Field(default={}, description="the image's CUDA and version variables and labels")
+    engine: EngineFacts | None = Field(default=None, description="of the engine image: what it can serve")
+
+    @field_validator("reference")
+    @classmethod
+    def _is_reference(cls, text: str | None) -> str | None:
+        if text is not None:
+            ImageReference.parse(text)
+        return text
+
+    @field_validator("source", "created")
+    @classmethod
+    def _plain(cls, text: str) -> str:
+        return plain_text(text)
+
+    @property
+    def vllm(self) -> str | None:
+        """The version of vLLM in it: of its own packages, else by the tag of a repository that is named for vLLM."""
+        if self.engine is not None and "vllm" in self.engine.packages:
+            return self.engine.packages["vllm"]
+        repository, _, tag = (self.reference or "").rpartition(":")
+        named = re.fullmatch(r"v?([0-9]+\.[0-9]+(?:\.[0-9]+)?)(?:[.+-].*)?", tag)
+        return named.group(1) if named and "vllm" in repository.rpartition("/")[2] else None
 
     def tag(self, key: str) -> str:
         """The tag that the kit uses for the image named ``key``: it names the content and no network knows it."""
@@ -77,9 +126,9 @@ class Tensors(Frozen):
 
     name: str
     dtype: str
-    shape: tuple[int, ...]
-    size: int = Field(ge=0, description="bytes of one")
-    count: int = Field(ge=1)
+    shape: tuple[Annotated[int, Field(ge=0, le=_MOST)], ...]
+    size: int = Field(ge=0, le=_MOST, description="bytes of one")
+    count: int = Field(ge=1, le=_MOST)
     layers: str | None = Field(default=None, pattern=r"^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$")
 
 
@@ -90,15 +139,79 @@ class ModelFacts(Frozen):
     tensors: tuple[Tensors, ...]
 
 
+class ModelNeeds(Frozen):
+    """What a model asks of the engine that serves it, and of the files beside its weights."""
+
+    architectures: tuple[str, ...] = ()
+    model_type: str = ""
+    transformers_version: str = Field(default="", description="that the model was saved with")
+    code: tuple[str, ...] = Field(default=(), description="auto_map: FILE.CLASS, or OWNER/NAME--FILE.CLASS")
+    chat_template: bool = False
+    vision: bool = False
+    adapter_base: str | None = Field(default=None, description="of an adapter: the model that it changes")
+    adapter_rank: int | None = Field(default=None, description="of a LoRA adapter: its rank")
+    quantization: str = Field(default="", description="quant_method of config.json; mlx, where it is in that form")
+    unreadable: tuple[str, ...] = Field(default=(), description="small files that are not the JSON which they should be")
+
+
+class ModelCard(Frozen):
+    """What a model's own card (the head of its README.md) says of where it comes from and what it may be used for."""
+
+    licence: str = Field(default="", description="its name in the card, such as apache-2.0; other: see licence_name")
+    licence_name: str = ""
+    licence_link: str = ""
+    base_models: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ()
+    task: str = ""
+
+    @property
+    def licences(self) -> tuple[str, ...]:
+        """Its licences; where the hub has no name for one ("other"), the name that the card gives."""
+        told = (self.licence_name or self.licence,) if self.licence in ("", "other") else tuple(self.licence.split(", "))
+        return tuple(name for name in told if name)
+
+    @field_validator("licence", "licence_name", "licence_link", "task")
+    @classmethod
+    def _plain(cls, text: str) -> str:
+        return plain_text(text)
+
+    @field_validator("base_models", "datasets")
+    @classmethod
+    def _all_plain(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(plain_text(text) for text in texts)
+
+
+class ConvertedFile(Frozen):
+    """Pickled weights of the source, and the safetensors that they became."""
+
+    source: LockedFile
+    result: LockedFile
+
+
 class LockedModel(Frozen):
     """One revision of a model."""
 
-    wanted: Digest
+    spec_digest: Digest = SPEC_DIGEST
     source: str
     endpoint: str | None = None
-    commit: str | None = Field(default=None, description="None for a local folder")
+    commit: str | None = Field(default=None, pattern=f"^{COMMIT}$", description="None for a local folder")
     files: tuple[LockedFile, ...]
     facts: ModelFacts | None = Field(default=None, description="None: the model has no config.json")
+    needs: ModelNeeds | None = Field(default=None, description="None: locked by an earlier version")
+    card: ModelCard | None = Field(default=None, description="None: no card among its files")
+    converted: tuple[ConvertedFile, ...] = Field(default=(), description="of 'convert': the results are among the files")
+
+    @field_validator("source", "endpoint")
+    @classmethod
+    def _plain(cls, text: str | None) -> str | None:
+        return plain_text(text) if text is not None else None
+
+    @property
+    def source_files(self) -> tuple[LockedFile, ...]:
+        """The files as the source has them, before anything was converted."""
+        results = {pair.result.path for pair in self.converted}
+        kept = [file for file in self.files if file.path not in results]
+        return (*kept, *(pair.source for pair in self.converted))
 
     @property
     def size(self) -> int:
@@ -109,10 +222,15 @@ class LockedModel(Frozen):
 class LockedExtra(Frozen):
     """A file that the kit carries below ``files/``."""
 
-    wanted: Digest
+    spec_digest: Digest = SPEC_DIGEST
     source: str
     size: int = Size
     sha256: Digest
+
+    @field_validator("source")
+    @classmethod
+    def _plain(cls, text: str) -> str:
+        return plain_text(text)
 
 
 class LockedText(Frozen):
@@ -127,7 +245,7 @@ class Lock(Frozen):
 
     lock_version: Literal[1] = 1
     name: Key
-    platform: str
+    platform: str = Field(pattern=r"^[a-z0-9]+/[a-z0-9]+(/[a-z0-9]+)?$")
     accelerator: Accelerator
     images: dict[Key, LockedImage]
     models: dict[Key, LockedModel]
@@ -142,7 +260,7 @@ class Lock(Frozen):
         return files
 
     def text(self) -> str:
-        return canonical(self.model_dump(mode="json"))
+        return canonical(self.model_dump(mode="json", by_alias=True))
 
     def image_blobs(self) -> dict[Digest, Blob]:
         """Every image blob of the bundle once, by digest."""
@@ -152,38 +270,22 @@ class Lock(Frozen):
 def parse_lock(text: str, name: str) -> Lock:
     """The lock in JSON ``text``. Raises SpecError (not JSON, not of this version, an unsafe path)."""
     try:
-        return Lock.model_validate(json.loads(text))
-    except json.JSONDecodeError as error:
-        raise SpecError(f"not valid JSON: {error.msg}", where=f"{name}, line {error.lineno}") from error
+        return Lock.model_validate(parse_json(text.encode("utf-8", "surrogatepass")))
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        raise SpecError(f"{field}: {first['msg']}", where=name, remedy="run 'offline-kit lock' to write it anew") from error
+        raise SpecError(f"{field}: {first['msg']}", where=name, remedy=_REMEDY) from error
+    except ValueError as error:
+        raise SpecError(f"not valid JSON: {error}", where=name, remedy=_REMEDY) from error
 
 
-def wanted(manifest: Manifest, key: str) -> Digest:
+def spec_digest(manifest: Manifest, key: str) -> Digest:
     """The digest of the manifest entry ``key`` (images.KEY, models.KEY, files.PATH) with what else decides its meaning."""
     group, _, name = key.partition(".")
     entries: Mapping[str, Frozen] = getattr(manifest, group)
     entry = entries[name]
-    return Digest.of(canonical({"platform": manifest.platform, **entry.model_dump(mode="json")}).encode())
-
-
-def stale(lock: Lock, manifest: Manifest, config: Mapping[str, bytes]) -> list[str]:
-    """What of the lock no longer follows from the manifest and its configuration files, by name; empty: up to date."""
-    names = []
-    for field in ("name", "platform", "accelerator"):
-        if getattr(lock, field) != getattr(manifest, field):
-            names.append(field)
-    for group in ("images", "models", "files"):
-        wished: Mapping[str, Frozen] = getattr(manifest, group)
-        held: Mapping[str, LockedImage | LockedModel | LockedExtra] = getattr(lock, group)
-        names += [f"{group}.{key}" for key in sorted(held.keys() - wished.keys())]
-        for key in wished:
-            name = f"{group}.{key}"
-            if key not in held or held[key].wanted != wanted(manifest, name):
-                names.append(name)
-    for file, content in config.items():
-        if file not in lock.config or lock.config[file].sha256 != Digest.of(content):
-            names.append(f"config/{file}")
-    return names
+    told = entry.model_dump(mode="json")
+    # locks of earlier versions do not know this field: it changes nothing where it is not used
+    if told.get("convert", "") is None:
+        del told["convert"]
+    return Digest.of(canonical({"platform": manifest.platform, **told}).encode())

@@ -11,9 +11,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from offline_kit.digest import Digest
+from offline_kit.common.digest import Digest
+from offline_kit.common.redact import public_url
 from offline_kit.spec import document
-from offline_kit.spec.names import KEY, KEY_AT_MOST, ImageReference, Source, safe_path, shell_name
+from offline_kit.spec.names import KEY, KEY_AT_MOST, ImageReference, Source, local_path, safe_path, shell_name
+from offline_kit.spec.policy import Policy
+from offline_kit.spec.scan import Scanner
 
 Key = Annotated[str, Field(pattern=KEY, max_length=KEY_AT_MOST)]
 Accelerator = Literal["nvidia", "cpu"]
@@ -25,9 +28,9 @@ def canonical(data: Any) -> str:
 
 
 class ImageSpec(document.Frozen):
-    """A container image: ``docker://`` (a registry) or ``docker-daemon://`` (an image of the local engine)."""
+    """A container image: of a registry (``docker://``) or the local engine (``docker-daemon://``), for example."""
 
-    source: str = Field(description="docker://REGISTRY/REPOSITORY:TAG[@DIGEST] or docker-daemon://REPOSITORY:TAG")
+    source: str = Field(description="such as docker://REGISTRY/REPOSITORY:TAG[@DIGEST] or docker-daemon://REPOSITORY:TAG")
     digest: Digest | None = Field(default=None, description="demand: the digest that the tag must resolve to")
     insecure: bool = Field(default=False, description="allow plain HTTP to a registry that is not on the loopback")
 
@@ -47,25 +50,30 @@ class ImageSpec(document.Frozen):
 
 
 class ModelSpec(document.Frozen):
-    """A model: ``hf://OWNER/NAME`` (a hub), ``modelscope://OWNER/NAME`` or ``dir:///PATH`` (a local folder)."""
+    """A model: of a hub (``hf://``, ``modelscope://``) or a local folder (``dir://``), for example."""
 
-    source: str = Field(
-        description="hf://OWNER/NAME, modelscope://OWNER/NAME, dir:///ABSOLUTE/PATH or dir://PATH relative to the manifest"
-    )
+    source: str = Field(description="such as hf://OWNER/NAME, dir:///ABSOLUTE/PATH or dir://PATH relative to the manifest")
     revision: str = Field(default="main", description="commit, tag or branch; the lock pins the commit")
     endpoint: str | None = Field(
         default=None,
         description="URL of the hub; default: HF_ENDPOINT or https://huggingface.co, for modelscope:// https://www.modelscope.cn",
     )
+    # What decides only how the bytes travel is no part of what they are: locks of earlier versions stay.
+    insecure: bool = Field(default=False, exclude=True, description="allow plain HTTP to a hub that is not on the loopback")
     include: tuple[str, ...] = Field(default=(), description="only files that match one of these patterns")
     exclude: tuple[str, ...] = Field(default=(), description="no files that match one of these patterns")
     allow_pickle: bool = Field(default=False, description="accept weights that can run code when loaded (*.bin *.pt ...)")
-    sha256: dict[str, Digest] = Field(default={}, description="demands: path -> sha256")
+    convert: Literal["safetensors"] | None = Field(
+        default=None, description="pickled weights (pytorch_model*.bin) are carried as safetensors"
+    )
+    sha256: dict[str, Digest] = Field(default={}, description="demands: path -> sha256, of the files at the source")
 
     @field_validator("source")
     @classmethod
     def _known(cls, text: str) -> str:
-        Source.parse(text, "model")
+        source = Source.parse(text, "model")
+        if source.scheme == "dir":
+            local_path(source.rest)
         return text
 
     @field_validator("revision")
@@ -107,7 +115,9 @@ class FileSpec(document.Frozen):
     @field_validator("source")
     @classmethod
     def _known(cls, text: str) -> str:
-        Source.parse(text, "file")
+        source = Source.parse(text, "file")
+        if source.scheme == "file":
+            local_path(source.rest)
         return text
 
     @property
@@ -115,6 +125,11 @@ class FileSpec(document.Frozen):
         """The URL, or the path behind ``file://``."""
         source = Source.parse(self.source, "file")
         return source.rest if source.scheme == "file" else self.source
+
+    @property
+    def public_source(self) -> str:
+        """The source as the lock and the bundle name it: a signed URL without its signature."""
+        return public_url(self.source)
 
     @property
     def local(self) -> bool:
@@ -134,6 +149,18 @@ class Manifest(document.Frozen):
     services: str = Field(description="path of models.json, relative to this file")
     engine_config: str = Field(description="path of vllm_config.yaml, relative to this file")
     target: Target | None = Field(default=None, description="the host that the bundle is for")
+    policy: Policy | None = Field(default=None, description="what may cross: checked when it is locked and built")
+    scan: tuple[Scanner, ...] = Field(default=(), description="programs that look at the payload before it is packed")
+
+    @property
+    def digest(self) -> Digest:
+        """Of what it says, whatever its form and comments."""
+        return Digest.of(canonical(self.model_dump(mode="json", by_alias=True)).encode())
+
+    @field_validator("services", "engine_config")
+    @classmethod
+    def _possible(cls, path: str) -> str:
+        return local_path(path)
 
     @field_validator("files")
     @classmethod
@@ -154,6 +181,8 @@ class Manifest(document.Frozen):
             for key in keys:
                 if (other := names.setdefault(shell_name(key), key)) != key:
                     raise ValueError(f"{group}: {other} and {key} would be one name for the scripts: rename one of them")
+        if len({scanner.name for scanner in self.scan}) < len(self.scan):
+            raise ValueError("scan: two scanners have one name")
         return self
 
 

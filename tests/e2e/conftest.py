@@ -1,6 +1,6 @@
 """The whole way, once a session: build from registry and hub, take both down, install where there is no network.
 
-Rules: every step is the command that a user types; the host (tests/e2e/hosts.py) has a cable to a world that would answer
+Rules: every step is the command that a user types; the host (tests/support/hosts.py) has a cable to a world that would answer
 anything, and everything that passes in its network is captured: test_airgap.py judges it, and so does the session's end.
 """
 
@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Kit
-from tests.e2e.hosts import Host, Installed, install_kit, make_host, stop_kit
+from tests.support.hosts import Host, Installed, install_kit, make_host, stop_kit
 from tests.testbed.cache import REPOSITORY
-from tests.testbed.capture import Capture
 from tests.testbed.dockerd import Dockerd
-from tests.testbed.faults import Access
 from tests.testbed.fixtures import Testbed
-from tests.testbed.world import World
+from tests.testbed.servers.capture import Capture
+from tests.testbed.servers.faults import Access
+from tests.testbed.servers.world import World
 
 __all__ = ["Built", "Host", "Installed", "project"]
 

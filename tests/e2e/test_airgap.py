@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import Host, Installed
-from tests.testbed.capture import Capture
 from tests.testbed.process import TestbedError, run
-from tests.testbed.world import ADDRESS, PAGE
+from tests.testbed.servers.capture import Capture
+from tests.testbed.servers.world import ADDRESS, PAGE
 
 NAME = "control.example"  # of a domain that is nobody's (RFC 2606)
 

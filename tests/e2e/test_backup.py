@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.hosts import Host, Installed, api_key, install_kit, make_host
+from tests.support.hosts import Host, Installed, api_key, install_kit, make_host
 from tests.testbed.dockerd import Dockerd
+
+pytestmark = pytest.mark.long  # minutes: make test-long runs it
 
 PORT, LENGTH, NAME = "18001", 200, "our-chat"
 

@@ -80,7 +80,7 @@ DAMAGE: list[tuple[str, Callable[[Path], None], str]] = [
     ("deploy/kit.env", add, "deploy/extra.bin"),
     ("config/models.json", flip, "config/models.json"),
     ("runtime/serve.py", flip, "runtime/serve.py"),
-    ("scripts/lib/sums.sh", flip, "scripts/lib/sums.sh"),
+    ("scripts/lib/kit/checksums.sh", flip, "scripts/lib/kit/checksums.sh"),
     ("scripts/deploy.sh", remove, "scripts/deploy.sh"),
     ("lock.json", flip, "lock.json"),
     ("bundle.json", remove, "bundle.json"),

@@ -14,10 +14,12 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import Host, Installed
-from tests.e2e.hosts import install_kit, make_host, stop_kit
+from tests.support.hosts import install_kit, make_host, stop_kit
 from tests.testbed import engines
-from tests.testbed.capture import Capture
-from tests.testbed.world import ADDRESS, HOST, World
+from tests.testbed.servers.capture import Capture
+from tests.testbed.servers.world import ADDRESS, HOST, World
+
+pytestmark = pytest.mark.long  # minutes: make test-long runs it
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import Installed
-from tests.integration.operating import settings
-from tests.testbed.world import HOST
+from tests.support.kit_fixtures import settings
+from tests.testbed.servers.world import HOST
 
 TYPED = "-H 'Content-Type: application/json' -H 'Authorization: Bearer KEY'"
 GUIDE = {

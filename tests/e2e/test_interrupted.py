@@ -22,8 +22,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.hosts import Installed, install_kit, make_host, stop_kit
+from tests.support.hosts import Installed, install_kit, make_host, stop_kit
 from tests.testbed.dockerd import Dockerd
+
+pytestmark = pytest.mark.long  # minutes: make test-long runs it
 
 # step of install.sh -> the longest that it is let run, in seconds
 STEPS = {"Images": 12.0, "Services": 20.0, "Settings": 3.0, "Files": 2.0, "Smoke test": 1.5, "Host": 1.5}

@@ -19,10 +19,12 @@ from dataclasses import dataclass
 import pytest
 
 from tests.e2e.conftest import Built
-from tests.e2e.crowd import Answer, Crowd, table
-from tests.e2e.hosts import Installed, api_key, make_host, stop_kit, unpack
-from tests.integration.operating import settings
+from tests.support.hosts import Installed, api_key, make_host, stop_kit, unpack
+from tests.support.kit_fixtures import settings
+from tests.support.load_clients import Answer, Crowd, table
 from tests.testbed.dockerd import Dockerd
+
+pytestmark = pytest.mark.long  # minutes: make test-long runs it
 
 SECONDS, CLIENTS = (
     int(os.environ.get(f"OFFLINE_KIT_LOAD_{name}", usual)) for name, usual in (("SECONDS", 120), ("CLIENTS", 200))

@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.hosts import Installed, install_kit, make_host, stop_kit
+from tests.support.hosts import Installed, install_kit, make_host, stop_kit
 from tests.testbed.dockerd import Dockerd
+
+pytestmark = pytest.mark.long  # minutes: make test-long runs it
 
 LISTEN = (
     "import socket, sys, time; s = socket.create_server(('', int(sys.argv[1]))); print('there', flush=True); time.sleep(600)"
@@ -55,7 +57,9 @@ def broken(kit: Installed, name: str, content: bytes | None) -> Iterator[None]:
 def test_weights_that_are_not_there(kit: Installed) -> None:
     with broken(kit, "models/chat/model.safetensors", None):
         done = deploy(kit, "restart", "engine-chat")
-    assert done.returncode == 6 and "a file of the model is missing: scripts/verify.sh finds which" in done.stderr, done.stderr
+    assert done.returncode == 6 and "has no weights that the engine can read: scripts/verify.sh shows" in done.stderr, (
+        done.stderr
+    )
 
 
 @pytest.mark.parametrize("part", [0.0, 0.5, 0.99])

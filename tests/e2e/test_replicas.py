@@ -17,9 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.crowd import Answer, Crowd, longest_gap, table
-from tests.e2e.hosts import Installed, api_key, make_host, stop_kit, unpack
+from tests.support.hosts import Installed, api_key, make_host, stop_kit, unpack
+from tests.support.load_clients import Answer, Crowd, longest_gap, table
 from tests.testbed.dockerd import Dockerd
+
+pytestmark = pytest.mark.long  # minutes: make test-long runs it
 
 ENGINES = ("engine-chat", "engine-chat-2")
 BEAT, GAP = 0.05, 1.0  # seconds

@@ -17,9 +17,11 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.hosts import ASK, api_key
+from tests.support.hosts import ASK, api_key
 from tests.testbed.dockerd import Dockerd
 from tests.testbed.systemd_host import SystemdHost
+
+pytestmark = pytest.mark.long  # minutes: make test-long runs it
 
 KIT = "/srv/demo-v1.0.0"
 BACK_WITHIN = 300.0  # seconds: about 35 when the machine is quiet, minutes when others keep its cores busy

@@ -16,12 +16,14 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Kit
-from tests.e2e.hosts import Host, Installed, install_kit, make_host, unpack
-from tests.integration import operating, scripts_kit
-from tests.integration.operating import Client
+from tests.support import kit_fixtures, scripts_kit
+from tests.support.hosts import Host, Installed, install_kit, make_host, unpack
+from tests.support.kit_fixtures import Client
 from tests.testbed.dockerd import Dockerd
 from tests.testbed.fixtures import Testbed
 from tests.testbed.process import run
+
+pytestmark = pytest.mark.long  # minutes: make test-long runs it
 
 # step of an upgrade -> the longest that it is let run, in seconds
 STEPS = {"Switch": 12.0, "Images": 3.0, "Switch to": 25.0, "Smoke test": 2.0, "Settings": 4.0}
@@ -113,7 +115,7 @@ def test_an_engine_that_gets_healthy_and_answers_wrongly(old: Installed, new: Pa
     _is_undone(old, new, 7, "smoke test: FAIL")
 
 
-@pytest.mark.parametrize("step, seconds, group", operating.moments(STEPS))
+@pytest.mark.parametrize("step, seconds, group", kit_fixtures.moments(STEPS))
 def test_kill_9_ends_with_the_old_version_serving(old: Installed, new: Path, step: str, seconds: float, group: bool) -> None:
     before = _kept(old)
     argv = old.host.argv("./scripts/deploy.sh", "upgrade", str(new))
@@ -121,7 +123,7 @@ def test_kill_9_ends_with_the_old_version_serving(old: Installed, new: Path, ste
         argv, cwd=old.kit, env=old.host.env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         text=True, start_new_session=True,
     )  # fmt: skip
-    said = operating.kill(running, step, seconds, group=group)
+    said = kit_fixtures.kill(running, step, seconds, group=group)
     phase = (old.kit / ".state/upgrade").read_text() if (old.kit / ".state/upgrade").exists() else ""
     if "PHASE=switch" not in phase:
         assert _serves(old, "v1.0.0"), f"{phase}: {said}"

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from offline_kit.digest import Digest
-from offline_kit.intake import headers
+from offline_kit.common.digest import Digest
+from offline_kit.intake.models import plan_facts
 from tests.conftest import Kit
 from tests.e2e.conftest import Built, Installed
-from tests.testbed.capture import Capture
+from tests.testbed.process import TestbedError
+from tests.testbed.servers.capture import Capture
 
 ENGINES = ("engine-chat", "engine-embedding", "engine-rerank")
 
@@ -37,7 +38,7 @@ def test_the_hub_sent_each_weights_file_once(built: Built) -> None:
     weights = [access for access in built.fetched if access.method == "GET" and access.path.endswith(".safetensors")]
     whole = [access.path for access in weights if access.range is None]
     assert len(whole) == len(set(whole)) == 3
-    assert all(access.sent <= headers.FIRST for access in weights if access.range is not None)
+    assert all(access.sent <= plan_facts.FIRST for access in weights if access.range is not None)
 
 
 def test_three_services_are_healthy(installed: Installed) -> None:
@@ -109,7 +110,7 @@ def test_without_the_key_nothing_answers(installed: Installed, port: int, method
         assert '"error"' in answer["body"]
 
 
-@pytest.mark.parametrize("path", ["/", "/v2", "/metrics", "/tokenize", "/score", "/invocations", "/docs", "/openapi.json"])
+@pytest.mark.parametrize("path", ["/", "/v2", "/metrics", "/pooling", "/classify", "/invocations", "/docs", "/openapi.json"])
 @pytest.mark.parametrize("port", [8000, 8001])
 def test_unknown_paths_are_refused(installed: Installed, port: int, path: str) -> None:
     answer = installed.host.ask("status", "--base", f"http://127.0.0.1:{port}", "--path", path, "--key", installed.key)
@@ -125,13 +126,17 @@ def test_an_engine_is_reachable_through_the_gateway_only(installed: Installed, c
         networks = docker.docker(
             "inspect", "--format", "{{range $n, $v := .NetworkSettings.Networks}}{{$n}} {{end}}", container
         )
-        assert networks.split() == ["demo_internal"]
+        assert networks.split() == [f"demo_model-{name.removeprefix('engine-')}"]
         address = docker.docker("inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", container)
         with capture.excused():  # the host has no way there, so that this client's question leaves it
             assert installed.host.ask("status", "--base", f"http://{address}:8000")["status"] == 0
-        # the control: from the gateway's side of the same network the engine does answer
-        health = ["python3", "-I", "-S", "/opt/offline-kit/runtime/health.py", name, "8000"]
-        docker.docker("exec", "demo-engine-chat-1", *health)
+        # no other engine reaches it; the control: it answers itself, by its name and by its address
+        for host in (name, address):
+            health = ["python3", "-I", "-S", "/opt/offline-kit/runtime/healthcheck.py", host, "8000"]
+            docker.docker("exec", container, *health)
+            for other in set(ENGINES) - {name}:
+                with capture.excused(), pytest.raises(TestbedError):
+                    docker.docker("exec", f"demo-{other}-1", *health)
 
 
 def test_the_openai_client_lists_all_models(installed: Installed) -> None:

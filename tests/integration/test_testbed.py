@@ -16,11 +16,11 @@ from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, Repositor
 from tests.testbed import images, models
 from tests.testbed.cache import REPOSITORY
 from tests.testbed.dockerd import Dockerd
-from tests.testbed.faults import Fault
 from tests.testbed.fixtures import Testbed
-from tests.testbed.hub import Hub
 from tests.testbed.process import TestbedError, run
-from tests.testbed.registry import Registry, clone
+from tests.testbed.servers.faults import Fault
+from tests.testbed.servers.hub import Hub
+from tests.testbed.servers.registry import Registry, clone
 
 CHAT = "offline-kit/tiny-chat"
 COMMON = ["--enforce-eager", "--max-num-seqs", "4", "--kv-cache-memory-bytes", "32M"]

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from tests.testbed import cache, compose, images, models
 from tests.testbed.dockerd import Dockerd
-from tests.testbed.hub import Hub
 from tests.testbed.process import TestbedError
-from tests.testbed.registry import Registry, clone
+from tests.testbed.servers.hub import Hub
+from tests.testbed.servers.registry import Registry, clone
 
 
 def prepare() -> dict[str, str]:

@@ -21,7 +21,6 @@ from tests.testbed.process import TestbedError, run
 
 PACKAGES = ("docker.io", "docker-cli", "containerd", "docker-compose")
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-DEBIAN = "http://deb.debian.org/debian"  # the public address of Debian's own archive
 PLUGIN = "usr/libexec/docker/cli-plugins/docker-compose"
 PROGRAMS = (
     "usr/bin/docker",
@@ -70,9 +69,9 @@ def versions(suite: str) -> dict[str, str]:
 
 def _make(suite: str, target: Path) -> None:
     work = target / "work"
-    apt = _apt(suite, work)
-    run(["apt-get", "update", "-qq", "--error-on=any"], env=apt)
-    run(["apt-get", "download", "-qq", *PACKAGES], env=apt, cwd=work)
+    environment = apt(suite, work)
+    run(["apt-get", "update", "-qq", "--error-on=any"], env=environment)
+    run(["apt-get", "download", "-qq", *PACKAGES], env=environment, cwd=work)
     found = {}
     for package in sorted(work.glob("*.deb")):
         name, version = run(["dpkg-deb", "--show", "--showformat=${Package} ${Version}", str(package)]).split()
@@ -87,7 +86,7 @@ def _make(suite: str, target: Path) -> None:
     cache.say(f"{suite} has {', '.join(f'{name} {version}' for name, version in found.items())}")
 
 
-def _apt(suite: str, work: Path) -> dict[str, str]:
+def apt(suite: str, work: Path) -> dict[str, str]:
     """An apt configuration of its own in `work`: the environment that makes apt use it."""
     if not KEYRING.exists() or not shutil.which("apt-get"):
         raise TestbedError(
@@ -108,8 +107,21 @@ def _apt(suite: str, work: Path) -> dict[str, str]:
 
 
 def mirror() -> str:
-    """Where this machine's apt has Debian from."""
-    said = run(["apt-get", "indextargets", "--format", "$(ORIGIN) $(COMPONENT) $(REPO_URI)", "Created-By: Packages"])
-    lines = [line.split(" ", 2) for line in said.splitlines()]
-    places = [place.rstrip("/") for origin, component, place in lines if (origin, component) == ("Debian", "main")]
-    return next((place for place in places if "security" not in place), DEBIAN)
+    """Where this machine's apt has Debian from. Raises TestbedError."""
+    return _archive()[1]
+
+
+def suite() -> str:
+    """The suite of Debian that this machine's apt takes: what to make where any recent one will do. Raises TestbedError."""
+    return _archive()[0]
+
+
+def _archive() -> tuple[str, str]:
+    """Suite and address of the archive of this machine's own apt configuration; updates and security are beside it."""
+    said = run(
+        ["apt-get", "indextargets", "--format", "$(ORIGIN) $(COMPONENT) $(CODENAME) $(REPO_URI)", "Created-By: Packages"]
+    )
+    for origin, component, codename, place in (line.split(" ", 3) for line in said.splitlines()):
+        if (origin, component) == ("Debian", "main") and "-" not in codename:
+            return codename, place.rstrip("/")
+    raise TestbedError("apt of this machine knows no archive of Debian: name one in its sources and run apt-get update")

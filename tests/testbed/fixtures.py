@@ -15,8 +15,8 @@ import pytest
 
 from tests.testbed.__main__ import hub_of_models, prepare
 from tests.testbed.dockerd import Dockerd
-from tests.testbed.hub import Hub
-from tests.testbed.registry import Registry, clone
+from tests.testbed.servers.hub import Hub
+from tests.testbed.servers.registry import Registry, clone
 
 __all__ = ["airgap", "dockerd", "hub", "registry", "shared_hub", "testbed"]
 

@@ -25,11 +25,11 @@ from pathlib import Path
 
 from tests.testbed import cache
 from tests.testbed.dockerd import Dockerd
-from tests.testbed.engines import DEBIAN
+from tests.testbed.engines import mirror
 from tests.testbed.process import TestbedError, run
-from tests.testbed.registry import Registry, clone
+from tests.testbed.servers.registry import Registry, clone
 
-BASE = "debian:bookworm-slim"
+BASE = "debian:bookworm-slim"  # Debian 12: the wheels below are for its Python and its C library
 ENGINE, GATEWAY, TINY = "offline-kit/engine-cpu:demo", "offline-kit/gateway:demo", "offline-kit/tiny:demo"
 ALL = (ENGINE, GATEWAY, TINY)
 # What monitoring runs: image -> (Debian package, its program). The official images have their program as entry point, too.
@@ -208,7 +208,7 @@ def _make_base(shop: Workshop, target: Path) -> None:
     if _hub_answers():
         run(["skopeo", "copy", "--quiet", f"docker://docker.io/library/{BASE}", f"docker-archive:{target}/image.tar:{BASE}"])
         return
-    run(["debootstrap", "--variant=minbase", "bookworm", str(target / "root"), DEBIAN])
+    run(["debootstrap", "--variant=minbase", "bookworm", str(target / "root"), mirror()])
     left_out = ("./var/cache/apt/*", "./var/lib/apt/lists/*", "./usr/share/doc/*", "./usr/share/man/*", "./var/log/*",
                 "./usr/share/locale/*", "./dev/*", "./proc/*", "./sys/*")  # fmt: skip
     with (target / "root.tar").open("wb") as sink:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.testbed import cache, images
-from tests.testbed.registry import Registry
+from tests.testbed.servers.registry import Registry
 
 SCRIPT = Path(__file__).with_name("make_tiny_models.py")
 NAMES = ("tiny-chat", "tiny-embed", "tiny-rerank")

@@ -9,7 +9,8 @@ set -euo pipefail
 readonly NEEDS=(
     dockerd=docker.io docker=docker.io docker-registry=docker-registry skopeo=skopeo iptables=iptables ip=iproute2
     nsenter=util-linux debootstrap=debootstrap pigz=pigz shellcheck=shellcheck curl=curl make=make python3=python3
-    sysctl=procps bsdtar=libarchive-tools zstd=zstd nginx=nginx-light gcc=gcc mkfs.ext4=e2fsprogs
+    sysctl=procps bsdtar=libarchive-tools zstd=zstd nginx=nginx-light gcc=gcc mkfs.ext4=e2fsprogs softhsm2-util=softhsm2
+    clamscan=clamav systemd-analyze=systemd pdftotext=poppler-utils
 )
 
 die() {
@@ -27,6 +28,7 @@ missing_packages() {
         { [[ -x /bin/busybox ]] && ! head -c 1024 /bin/busybox | grep -q ld-linux; } || printf 'busybox-static\n'
         [[ -r /usr/share/keyrings/debian-archive-keyring.gpg ]] || printf 'debian-archive-keyring\n'
         [[ -e /usr/include/stdlib.h ]] || printf 'libc6-dev\n'
+        [[ -e /usr/share/i18n/charmaps/GB18030.gz ]] || printf 'locales\n'
         python3 -c 'import ensurepip' 2>/dev/null || printf 'python3-venv\n'
         python3 -c 'import pip' 2>/dev/null || printf 'python3-pip\n'
     } | sort -u

@@ -78,11 +78,6 @@ class SystemdHost:
         """Ends it for good."""
         self._outer.docker("rm", "--force", "--volumes", self._name)
 
-    def reboot(self) -> None:
-        """An orderly restart: systemd stops its services first. Returns when its Docker answers again."""
-        self._outer.docker("restart", "--time", "60", self._name)
-        self.wait_for_docker()
-
     def power_cut(self) -> None:
         """Every process of it ends at once; then it boots."""
         self._outer.docker("kill", "--signal", "KILL", self._name)
@@ -118,14 +113,15 @@ class SystemdHost:
 
 def root() -> Path:
     """The cache entry that has the root file system as `root.tar`."""
+    suite = engines.suite()
 
     def make(target: Path) -> None:
         folder = target / "root"
-        run(["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", "bookworm", str(folder), engines.mirror()])
+        run(["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", suite, str(folder), engines.mirror()])
         (folder / "sbin/boot").write_text(BOOT)
         (folder / "sbin/boot").chmod(0o755)
         excluded = [f"--exclude={pattern}" for pattern in LEFT_OUT]
         run(["tar", "-C", str(folder), "--numeric-owner", *excluded, "-cf", str(target / "root.tar"), "."])
         shutil.rmtree(folder)
 
-    return cache.entry("systemd-host", cache.key_of(RECIPE, BOOT, *PACKAGES), make)
+    return cache.entry("systemd-host", cache.key_of(RECIPE, suite, BOOT, *PACKAGES), make)

@@ -8,7 +8,7 @@ loopback unless the manifest allowed that.
 from __future__ import annotations
 
 import base64
-import json
+import http.client
 import re
 import threading
 import urllib.parse
@@ -18,14 +18,44 @@ from typing import Any
 import docker.auth
 import docker.errors
 
-from offline_kit.errors import AccessDenied
-from offline_kit.intake.line import Line
+from offline_kit.common.errors import AccessDenied
+from offline_kit.common.json_text import parse_json
+from offline_kit.common.redact import learn
 from offline_kit.intake.sources.base import on_loopback
+from offline_kit.intake.transfer.http_client import HttpClient
+from offline_kit.intake.transfer.http_errors import server_words
+from offline_kit.intake.transfer.origins import origin
 
 
-def _fields(challenge: str) -> dict[str, str]:
-    """``key="value"`` pairs of a challenge."""
-    return {key.lower(): value for key, value in re.findall(r'(\w+)="([^"]*)"', challenge)}
+def challenges(header: str) -> dict[str, dict[str, str]]:
+    """The challenges of a WWW-Authenticate header by scheme (lower case): several can stand in one (RFC 9110, 11.6.1)."""
+    tokens = _TOKEN.findall(header)
+    found: dict[str, dict[str, str]] = {}
+    fields: dict[str, str] = {}
+    at = 0
+    while at < len(tokens):
+        if tokens[at + 1 : at + 2] == ["="]:
+            value = tokens[at + 2] if at + 2 < len(tokens) else ""
+            plain = re.sub(r"\\(.)", r"\1", value[1:-1]) if value.startswith('"') else value
+            fields.setdefault(tokens[at].lower(), plain)
+            at += 3
+            continue
+        if tokens[at] not in ",=":
+            fields = found.setdefault(tokens[at].lower(), {})
+        at += 1
+    return found
+
+
+# What docker-py raises for a configuration file that is JSON, but not Docker's.
+_UNREADABLE = (ValueError, KeyError, AttributeError, TypeError, RecursionError)
+_TOKEN_FORM = re.compile(r"[\x21-\x7e]{1,65536}")  # what can stand in a header
+
+
+_REALM = (
+    "whoever runs the registry has to give its token service as a whole https:// URL; or ask another with --registry-mirror"
+)
+_PLAIN = "whoever runs the registry has to give it TLS; or say 'insecure: true' where its network may be trusted"
+_NO_TOKEN = "a login page or a proxy may answer in its place: open that address in a browser, check HTTPS_PROXY"
 
 
 class Login:
@@ -37,12 +67,13 @@ class Login:
             with warnings.catch_warnings():  # docker-py warns of a missing helper; a public image needs none
                 warnings.simplefilter("ignore")
                 found: dict[str, Any] = docker.auth.resolve_authconfig(docker.auth.load_config(), registry) or {}
-        except (docker.errors.DockerException, ValueError, KeyError, OSError) as error:
-            self.trouble = str(error)
+        except (docker.errors.DockerException, OSError, *_UNREADABLE) as error:
+            self.trouble = f"{type(error).__name__}: {error}" if isinstance(error, _UNREADABLE) else str(error)
             return
         folded = {key.lower(): value for key, value in found.items() if isinstance(value, str)}
         self.name, self.password = folded.get("username", ""), folded.get("password", "")
         self.identity = folded.get("identitytoken", "")
+        learn(self.password, self.identity, f"{self.name}:{self.password}" if self.password else None)
 
     @property
     def basic(self) -> str | None:
@@ -50,6 +81,9 @@ class Login:
         if not self.name:
             return None
         return "Basic " + base64.b64encode(f"{self.name}:{self.password}".encode()).decode()
+
+
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[^\s,="]+|[=,]')
 
 
 class Fixed:
@@ -68,9 +102,9 @@ class Fixed:
 class RegistryAuth:
     """Answers a registry's challenge: basic, or a token from the service that it names. Safe for several threads."""
 
-    def __init__(self, registry: str, repository: str, line: Line, *, plain: bool) -> None:
+    def __init__(self, registry: str, repository: str, client: HttpClient, *, plain: bool) -> None:
         """``plain``: plain HTTP is allowed beyond the loopback too, also to the token service."""
-        self._registry, self._repository, self._line, self._plain = registry, repository, line, plain
+        self._registry, self._repository, self._client, self._plain = registry, repository, client, plain
         self._lock, self._login = threading.Lock(), Login(registry)
         self._header: str | None = None
 
@@ -82,13 +116,13 @@ class RegistryAuth:
         with self._lock:
             if self._header != refused:
                 return True  # another thread was faster
-            bearer = re.search(r"\bBearer\s+(.*)", challenge, re.IGNORECASE | re.DOTALL)
-            fresh = self._token(_fields(bearer.group(1))) if bearer else self._login.basic
+            found = challenges(challenge)
+            fresh = self._token(found["bearer"]) if "bearer" in found else self._login.basic
             self._header, old = fresh, self._header
             return fresh is not None and fresh != old
 
-    def denied(self) -> AccessDenied:
-        """The error when all that was in vain."""
+    def denied(self, said: str = "") -> AccessDenied:
+        """The error when all that was in vain; ``said``: the registry's own words."""
         known = (
             f"refuses the login '{self._login.name or 'token'}'"
             if self._login.name or self._login.identity
@@ -97,28 +131,41 @@ class RegistryAuth:
         what = f"the registry {known} for {self._repository}, or there is no such repository"
         if self._login.trouble:
             what += f" (credentials could not be read: {self._login.trouble})"
+        what += f" (it says: {said})" if said else ""
         return AccessDenied(what, where=f"{self._registry}/{self._repository}", remedy=f"docker login {self._registry}")
 
     def _token(self, challenge: dict[str, str]) -> str | None:
-        realm = urllib.parse.urlsplit(challenge.get("realm", ""))
-        if realm.scheme != "https" and not (realm.scheme == "http" and (self._plain or on_loopback(realm.netloc))):
-            raise AccessDenied(f"its token service is not reached over HTTPS: {realm.geturl()!r}", where=self._registry)
+        try:
+            scheme, host, _ = origin(challenge.get("realm", ""))
+        except ValueError as error:
+            what = f"the URL of its token service {error}" if challenge.get("realm") else "names no token service (no realm)"
+            raise AccessDenied(what, where=self._registry, remedy=_REALM) from error
+        realm = urllib.parse.urlsplit(challenge["realm"])
+        if scheme != "https" and not (self._plain or on_loopback(host)):
+            what = f"its token service is not reached over HTTPS: {realm.geturl()!r}"
+            raise AccessDenied(what, where=self._registry, remedy=_PLAIN)
         scope = challenge.get("scope") or f"repository:{self._repository}:pull"
         query = {key: value for key, value in (("service", challenge.get("service")), ("scope", scope)) if value}
         if self._login.identity:
             form = {**query, "grant_type": "refresh_token", "refresh_token": self._login.identity, "client_id": "offline-kit"}
-            reply = self._line.read(realm.geturl(), form=form)
+            reply = self._client.read(realm.geturl(), form=form)
         else:
             own = urllib.parse.parse_qsl(realm.query) + list(query.items())
             url = realm._replace(query=urllib.parse.urlencode(own)).geturl()
-            reply = self._line.read(url, auth=Fixed(self._login.basic))
+            reply = self._client.read(url, auth=Fixed(self._login.basic))
+        if reply.status in (400, 401, 403):
+            raise self.denied(server_words(reply.body))
         if reply.status != 200:
-            raise self.denied()
+            status = f"HTTP {reply.status} {http.client.responses.get(reply.status, '')}".rstrip()
+            raise AccessDenied(f"its token service answers {status}", where=realm.geturl(), remedy=_NO_TOKEN)
         try:
-            answer = json.loads(reply.body)
+            answer = parse_json(reply.body)
             token = answer.get("token") or answer.get("access_token")
         except (ValueError, AttributeError):
             token = None
-        if not token:
-            raise AccessDenied("its token service gave no token", where=realm.geturl())
+        if not isinstance(token, str) or not _TOKEN_FORM.fullmatch(token):
+            page = reply.body.lstrip()[:1] == b"<"
+            what = f"its token service gave no token that can be used{' but a web page' if page else ''}"
+            raise AccessDenied(what, where=realm.geturl(), remedy=_NO_TOKEN)
+        learn(token)
         return f"Bearer {token}"

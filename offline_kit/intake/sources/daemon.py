@@ -17,13 +17,12 @@ import docker
 import docker.errors
 import requests
 
-from offline_kit.digest import Digest
-from offline_kit.errors import DigestMismatch, DockerError, NotFound, SpecError
-from offline_kit.intake import layers
-from offline_kit.intake.sources import image
-from offline_kit.intake.sources.base import Context, Piece
+from offline_kit.common.digest import Digest
+from offline_kit.common.errors import DigestMismatch, DockerError, NotFound, SpecError
+from offline_kit.intake.sources import image, image_layers
+from offline_kit.intake.sources.base import Context, FetchTask, ImageSource
 from offline_kit.intake.sources.export import Export, read_export
-from offline_kit.intake.transfer import Advance, read_back
+from offline_kit.intake.transfer.download import Advance, read_back
 from offline_kit.spec.lock import Blob, Layer, LockedImage
 from offline_kit.spec.manifest import ImageSpec
 
@@ -33,49 +32,52 @@ _PATIENCE = 1800  # seconds: engines before 25 write the whole image to their te
 class DaemonSource:
     """Images of the local engine."""
 
-    def resolve(self, key: str, entry: ImageSpec, wanted: Digest, context: Context) -> LockedImage:
+    def resolve(self, key: str, entry: ImageSpec, digest: Digest, context: Context) -> LockedImage:
         """Raises KitError."""
         reference = entry.reference
         name = reference.tagged or str(reference)
         with _engine() as engine:
             attributes = _inspect(engine, name)
-            found = "/".join(filter(None, (attributes.get("Os"), attributes.get("Architecture"), attributes.get("Variant"))))
+            told = {"os": "Os", "architecture": "Architecture", "variant": "Variant"}
+            found = image.platform_of({name: attributes.get(theirs) for name, theirs in told.items()})
             if not image.matches(found, context.platform):
                 what = f"the engine's image is for {found}, the manifest wants {context.platform}"
                 raise SpecError(what, where=name, remedy=f"docker pull --platform {context.platform} {name}")
-            export = self._known(attributes, context) or self._export(engine, name, context)
+            memo = f"daemon:{engine.api.base_url}:{attributes['Id']}"  # what one engine says is not believed of another
+            export = self._known(memo, attributes, context) or self._export(engine, name, context)
         data, own = export.config, export.manifest
         config = image.read_config(data, context.platform, name)
         carried = tuple(_carried(context, diff_id, name) for diff_id in config.diff_ids)
         blob = Blob(digest=context.store.put(data), size=len(data), media_type=image.OCI_CONFIG)
         if own is None:
             own = image.synthesise(blob, carried)
-        context.store.note(f"daemon:{attributes['Id']}", [str(blob.digest), str(context.store.put(own))])
+        context.store.put_memo(memo, [str(blob.digest), str(context.store.put(own))])
         locked = LockedImage(
-            wanted=wanted,
+            spec_digest=digest,
             source=entry.source,
             reference=reference.tagged,
             manifest=image.manifest_blob(own, image.OCI_MANIFEST),
             config=blob,
             layers=carried,
             environment=config.environment,
+            created=config.created,
         )
         if entry.digest is not None and entry.digest not in (locked.manifest.digest, blob.digest, _digest_of(attributes["Id"])):
             what = f"has digest {blob.digest}, the manifest demands {entry.digest}"
             raise DigestMismatch(what, where=name, remedy="correct 'digest', or find out why the tag has moved")
         return locked
 
-    def pieces(self, key: str, locked: LockedImage, entry: ImageSpec, context: Context) -> list[Piece]:
+    def pieces(self, key: str, locked: LockedImage, entry: ImageSpec, context: Context) -> list[FetchTask]:
         """One piece for all that the store lacks: the engine gives images as a whole."""
         missing = {blob.digest: blob.size for blob in locked.blobs() if not context.store.has(blob.digest, blob.size)}
         if not missing:
             return []
         size = sum(missing.values())
         bring = functools.partial(self._bring, key, locked, entry, size, context)
-        return [Piece(f"daemon:{locked.config.digest}", f"{key}: image from the Docker engine", size, bring)]
+        return [FetchTask(f"daemon:{locked.config.digest}", f"{key}: image from the Docker engine", size, bring, size)]
 
     def _bring(self, key: str, locked: LockedImage, entry: ImageSpec, size: int, context: Context, advance: Advance) -> None:
-        now = self.resolve(key, entry, locked.wanted, context)
+        now = self.resolve(key, entry, locked.spec_digest, context)
         if now.config.digest != locked.config.digest:
             what = f"the engine's image is {now.config.digest.short} now, the lock says {locked.config.digest.short}"
             raise DigestMismatch(what, where=locked.source, remedy="run 'offline-kit lock' to take the new one")
@@ -84,26 +86,26 @@ class DaemonSource:
             raise DigestMismatch(what, where=locked.source, remedy="run 'offline-kit lock'")
         advance(size)
 
-    def _known(self, attributes: dict[str, Any], context: Context) -> Export | None:
+    def _known(self, key: str, attributes: dict[str, Any], context: Context) -> Export | None:
         """What an export would give, if this very image was exported before and all of it is still in the store."""
-        held = context.store.noted(f"daemon:{attributes['Id']}")
+        memo = context.store.get_memo(key)
         wanted = [Digest(text) for text in (attributes.get("RootFS") or {}).get("Layers") or ()]
-        if held is None or any(layers.converted(context.store, diff_id) is None for diff_id in wanted):
+        if memo is None or any(image_layers.converted(context.store, diff_id) is None for diff_id in wanted):
             return None
-        config, manifest = (Digest(text) for text in held)
+        config, manifest = (Digest(text) for text in memo)
         if not (context.store.path(config).exists() and context.store.path(manifest).exists()):
             return None
         return Export(read_back(context.store, config), read_back(context.store, manifest))
 
     def _export(self, engine: docker.DockerClient, name: str, context: Context) -> Export:
         context.progress.note(f"{name}: exporting from the Docker engine")
-        with _in_words():
+        with _translate_errors():
             pieces = engine.api.get_image(name, chunk_size=1 << 20)
             return read_export(pieces, name, context)
 
 
 def _carried(context: Context, diff_id: Digest, name: str) -> Layer:
-    made = layers.converted(context.store, diff_id)
+    made = image_layers.converted(context.store, diff_id)
     if made is None:
         remedy = "the engine exported an incomplete image: pull or build it again"
         raise DockerError(f"layer with diff ID {diff_id} is not in the engine's export", where=name, remedy=remedy)
@@ -112,9 +114,17 @@ def _carried(context: Context, diff_id: Digest, name: str) -> Layer:
 
 def _inspect(engine: docker.DockerClient, name: str) -> dict[str, Any]:
     try:
-        with _in_words():
+        with _translate_errors():
             found: dict[str, Any] = engine.api.inspect_image(name)
+            layers = (found.get("RootFS") or {}).get("Layers") or ()
+            texts = (found["Id"], found["Os"], found["Architecture"], found.get("Variant") or "", *layers)
+            if not all(isinstance(text, str) for text in texts):
+                raise TypeError("a value that is no text")
+            [Digest(text) for text in layers]
             return found
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        what = f"what the Docker engine says of the image cannot be read: {error!r}"
+        raise DockerError(what, where=name, remedy="is it Docker that answers at DOCKER_HOST?") from error
     except docker.errors.ImageNotFound as error:
         remedy = f"docker pull {name}, or build it; or take it from a registry with docker://"
         raise NotFound("the Docker engine has no such image", where=name, remedy=remedy) from error
@@ -136,7 +146,7 @@ def _engine() -> Iterator[docker.DockerClient]:
 
 
 @contextlib.contextmanager
-def _in_words() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     """What the engine refuses, and what breaks on the way, as DockerError."""
     try:
         yield
@@ -154,3 +164,6 @@ def _digest_of(text: str) -> Digest | None:
         return Digest(text)
     except ValueError:
         return None
+
+
+SOURCE: ImageSource = DaemonSource()

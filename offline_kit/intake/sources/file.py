@@ -7,40 +7,41 @@ a local file stays where it is and is hashed once, as a model's folder is.
 from __future__ import annotations
 
 import functools
-import urllib.parse
 from pathlib import Path
 
-from offline_kit.digest import Digest
-from offline_kit.errors import DigestMismatch, NetworkError, NotFound, SpecError
-from offline_kit.intake.item import Download
-from offline_kit.intake.sources.base import Context, Piece, on_loopback
+from offline_kit.common.digest import Digest
+from offline_kit.common.errors import DigestMismatch, NetworkError, NotFound, SpecError
+from offline_kit.intake.sources.base import Context, FetchTask, on_loopback
 from offline_kit.intake.sources.local import digest_of, stat_of
-from offline_kit.intake.transfer import Advance, download, probe
+from offline_kit.intake.transfer.download import Advance, download, probe
+from offline_kit.intake.transfer.origins import origin
+from offline_kit.intake.transfer.request import DownloadRequest
 from offline_kit.spec.lock import LockedExtra
 from offline_kit.spec.manifest import FileSpec
 
 
-def resolve(path: str, entry: FileSpec, wanted: Digest, context: Context) -> LockedExtra:
+def resolve(path: str, entry: FileSpec, digest: Digest, context: Context) -> LockedExtra:
     """The file with its size. Raises KitError."""
     size = _local(path, entry, context) if entry.local else _remote(path, entry, context)
-    return LockedExtra(wanted=wanted, source=entry.source, size=size, sha256=entry.sha256)
+    return LockedExtra(spec_digest=digest, source=entry.public_source, size=size, sha256=entry.sha256)
 
 
-def pieces(path: str, locked: LockedExtra, entry: FileSpec, context: Context) -> list[Piece]:
+def pieces(path: str, locked: LockedExtra, entry: FileSpec, context: Context) -> list[FetchTask]:
     """What has to be downloaded, or hashed to know that it is still the file of the lock."""
     title = f"files/{path}"
     if entry.local:
-        file = place(locked, entry, context)
-        if context.store.recall(file, stat_of(file)) == locked.sha256:
+        file = local_path(locked, entry, context)
+        if context.store.cached_digest(file, stat_of(file)) == locked.sha256:
             return []
-        return [Piece(f"file:{file}", title, locked.size, functools.partial(_compare, file, path, entry, context))]
+        return [FetchTask(f"file:{file}", title, locked.size, functools.partial(_compare, file, path, entry, context))]
     if context.store.has(locked.sha256, locked.size):
         return []
-    item = Download(entry.location, title, locked.sha256, locked.size)
-    return [Piece(str(locked.sha256), title, locked.size, functools.partial(_bring, item, context))]
+    item = DownloadRequest(entry.location, title, locked.sha256, locked.size)
+    room = locked.size - context.store.partial_held(locked.sha256)
+    return [FetchTask(str(locked.sha256), title, locked.size, functools.partial(_bring, item, context), room)]
 
 
-def place(locked: LockedExtra, entry: FileSpec, context: Context) -> Path:
+def local_path(locked: LockedExtra, entry: FileSpec, context: Context) -> Path:
     """Where the file is, once its piece was brought."""
     return (context.base / entry.location).resolve() if entry.local else context.store.path(locked.sha256)
 
@@ -57,24 +58,27 @@ def _local(path: str, entry: FileSpec, context: Context) -> int:
 
 
 def _remote(path: str, entry: FileSpec, context: Context) -> int:
-    parts = urllib.parse.urlsplit(entry.location)
-    if parts.scheme == "http" and not on_loopback(parts.netloc):
+    try:
+        scheme, host, _ = origin(entry.location)
+    except ValueError as error:
+        raise SpecError(f"its URL {error}", where=f"files.{path}", remedy="correct 'source'") from error
+    if scheme == "http" and not on_loopback(host):
         raise SpecError(f"{entry.source!r} is not https://", where=f"files.{path}", remedy="give an https:// URL")
-    held = context.store.path(entry.sha256)
-    if held.exists():
-        return held.stat().st_size
-    item = Download(entry.location, f"files/{path}", entry.sha256)
-    size = probe(context.line, item)
+    blob = context.store.path(entry.sha256)
+    if blob.exists():
+        return blob.stat().st_size
+    item = DownloadRequest(entry.location, f"files/{path}", entry.sha256)
+    size = probe(context.client, item)
     if size is None:  # only the whole file tells
-        download(context.line, context.store, item)
-        return held.stat().st_size
+        download(context.client, context.store, item)
+        return blob.stat().st_size
     if size == 0 and entry.sha256 != Digest.of(b""):
         raise NetworkError("the server says that it is empty", where=entry.source)
     return size
 
 
-def _bring(item: Download, context: Context, advance: Advance) -> None:
-    download(context.line, context.store, item, advance)
+def _bring(item: DownloadRequest, context: Context, advance: Advance) -> None:
+    download(context.client, context.store, item, advance)
 
 
 def _compare(file: Path, path: str, entry: FileSpec, context: Context, advance: Advance) -> None:

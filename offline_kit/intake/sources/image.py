@@ -13,9 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from offline_kit.digest import Digest
-from offline_kit.errors import SpecError
+from offline_kit.common.digest import Digest
+from offline_kit.common.errors import SpecError
+from offline_kit.common.json_text import parse_json
 from offline_kit.spec.lock import Blob, Layer
+from offline_kit.spec.names import ARCHITECTURES
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -30,6 +32,7 @@ MANIFESTS, INDEXES = (OCI_MANIFEST, DOCKER_MANIFEST), (OCI_INDEX, DOCKER_LIST)
 _VARIABLES = re.compile(
     r"(?:\w+_)?VERSION|NVIDIA_REQUIRE_\w+|NVIDIA_DRIVER_CAPABILITIES|TORCH_CUDA_ARCH_LIST|VLLM_TARGET_DEVICE"
 )
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT[0-9:.]{1,30}(?:Z|[+-]\d\d:\d\d)", re.ASCII)
 _LABELS = re.compile(r"org\.opencontainers\.image\.\w+|[\w.-]*version")
 
 
@@ -40,29 +43,36 @@ class Config:
     platform: str
     diff_ids: tuple[Digest, ...]
     environment: dict[str, str]
+    created: str = ""
 
 
 def read_config(data: bytes, platform: str, where: str) -> Config:
     """The configuration in ``data``. Raises SpecError when it is none, or one for another platform."""
     try:
-        raw = json.loads(data)
+        raw = parse_json(data)
         found = platform_of(raw)
         diff_ids = tuple(Digest(text) for text in raw["rootfs"]["diff_ids"])
         inner: dict[str, Any] = raw.get("config") or {}
         environment = {name: value for name, _, value in (text.partition("=") for text in inner.get("Env") or ())}
-        labels: dict[str, str] = inner.get("Labels") or {}
+        labels = {name: value for name, value in (inner.get("Labels") or {}).items() if isinstance(value, str)}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise SpecError("its configuration is not that of a container image", where=where) from error
     if not matches(found, platform):
         raise SpecError(f"is an image for {found}, the manifest wants {platform}", where=where, remedy="correct 'platform'")
-    told = {name: value for name, value in environment.items() if _VARIABLES.fullmatch(name)}
-    told |= {name: value for name, value in labels.items() if _LABELS.fullmatch(name)}
-    return Config(found, diff_ids, told)
+    facts = {name: value for name, value in environment.items() if _VARIABLES.fullmatch(name)}
+    facts |= {name: value for name, value in labels.items() if _LABELS.fullmatch(name)}
+    return Config(found, diff_ids, facts, _time(raw.get("created")))
+
+
+def _time(value: Any) -> str:
+    """RFC 3339, or nothing."""
+    return value if isinstance(value, str) and _TIME.fullmatch(value) else ""
 
 
 def platform_of(raw: dict[str, Any]) -> str:
-    """``os/architecture[/variant]`` of a configuration, or of the ``platform`` of an index entry."""
-    parts = [raw.get("os") or "unknown", raw.get("architecture") or "unknown", raw.get("variant") or ""]
+    """``os/architecture[/variant]``, by Docker's names, of a configuration or of the ``platform`` of an index entry."""
+    architecture = raw.get("architecture") or "unknown"
+    parts = [raw.get("os") or "unknown", ARCHITECTURES.get(architecture, architecture), raw.get("variant") or ""]
     return "/".join(part for part in parts if part)
 
 

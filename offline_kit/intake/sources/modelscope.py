@@ -9,7 +9,6 @@ answer does not name the commit; answers of 200 that say ``"Success": false``, o
 from __future__ import annotations
 
 import functools
-import json
 import os
 import re
 import urllib.parse
@@ -17,12 +16,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from offline_kit.digest import Digest
-from offline_kit.errors import AccessDenied, KitError, NetworkError, NotFound, SpecError
-from offline_kit.intake.item import Download
-from offline_kit.intake.sources import web
-from offline_kit.intake.sources.base import Context, Piece
+from offline_kit.common.budget import Budget, OverBudget
+from offline_kit.common.digest import Digest
+from offline_kit.common.errors import AccessDenied, KitError, NetworkError, NotFound, SpecError
+from offline_kit.common.json_text import parse_json
+from offline_kit.intake.sources import hub_common, hub_tokens
+from offline_kit.intake.sources.base import Context, FetchTask, ModelSource
 from offline_kit.intake.sources.credentials import Fixed
+from offline_kit.intake.transfer.request import DownloadRequest
 from offline_kit.spec.lock import LockedFile, LockedModel
 from offline_kit.spec.manifest import ModelSpec
 
@@ -35,7 +36,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 class ModelScopeSource:
     """Models of ModelScope."""
 
-    def resolve(self, key: str, entry: ModelSpec, wanted: Digest, context: Context) -> LockedModel:
+    def resolve(self, key: str, entry: ModelSpec, digest: Digest, context: Context) -> LockedModel:
         """Raises KitError."""
         if not _NAME.fullmatch(entry.location):
             raise SpecError(
@@ -45,22 +46,32 @@ class ModelScopeSource:
         answer = _ask(entry, place, revision, context)
         listed = _listed(answer, name, f"{place}/models/{entry.location}")
         commit = _commit(answer, listed.values())
-        files = tuple(_locked(listed[path], name) for path in web.choose(listed, entry, name))
-        return web.lock(entry, wanted, place, commit, files, functools.partial(_item, entry, place, commit), context)
+        files = tuple(_locked(listed[path], name) for path in hub_common.choose(listed, entry, name))
+        return hub_common.lock(entry, digest, place, commit, files, functools.partial(_item, entry, place, commit), context)
 
-    def pieces(self, key: str, locked: LockedModel, entry: ModelSpec, context: Context) -> list[Piece]:
+    def pieces(self, key: str, locked: LockedModel, entry: ModelSpec, context: Context) -> list[FetchTask]:
         """The files that the store lacks."""
-        item = functools.partial(_item, entry, locked.endpoint or _endpoint(entry), locked.commit)
-        return web.pieces(key, locked, item, context)
+        item = functools.partial(_item, entry, _endpoint(entry), locked.commit)
+        return hub_common.pieces(key, locked, item, context)
 
-    def place(self, file: LockedFile, entry: ModelSpec, context: Context) -> Path:
+    def local_path(self, file: LockedFile, entry: ModelSpec, context: Context) -> Path:
         return context.store.path(file.sha256)
 
 
 def _endpoint(entry: ModelSpec) -> str:
     domain = os.environ.get("MODELSCOPE_DOMAIN")
     chosen = entry.endpoint or (f"https://{domain}" if domain else _DEFAULT)
-    return web.endpoint(chosen, entry, "MODELSCOPE_DOMAIN")
+    return hub_common.endpoint(chosen, entry, "MODELSCOPE_DOMAIN")
+
+
+def _homes() -> tuple[str, ...]:
+    """The hubs that the token is for."""
+    domain = os.environ.get("MODELSCOPE_DOMAIN")
+    return (f"https://{domain}" if domain else _DEFAULT, _DEFAULT)
+
+
+def _advice(page: str) -> str:
+    return hub_tokens.advice(page, _TOKEN, _homes(), "a token of that account")
 
 
 def _revision(entry: ModelSpec) -> str:
@@ -68,16 +79,17 @@ def _revision(entry: ModelSpec) -> str:
     return entry.revision if "revision" in entry.model_fields_set else "master"
 
 
-def _login() -> tuple[Mapping[str, str], Fixed | None]:
+def _login(place: str) -> tuple[Mapping[str, str], Fixed | None]:
     """The token, in the header and in the cookie that older answers of the API still want; neither follows a redirect."""
-    token = os.environ.get(_TOKEN)
-    return ({"Cookie": f"m_session_id={token}"}, Fixed(f"Bearer {token}")) if token else ({}, None)
+    login = hub_tokens.login(place, os.environ.get(_TOKEN), _TOKEN, _homes())
+    token = (login.header() or "").removeprefix("Bearer ") if login else ""
+    return ({"Cookie": f"m_session_id={token}"}, login) if login else ({}, None)
 
 
-def _item(entry: ModelSpec, place: str, commit: str | None, file: LockedFile) -> Download:
+def _item(entry: ModelSpec, place: str, commit: str | None, file: LockedFile) -> DownloadRequest:
     query = urllib.parse.urlencode({"Revision": commit or _revision(entry), "FilePath": file.path})
-    headers, auth = _login()
-    return Download(
+    headers, auth = _login(place)
+    return DownloadRequest(
         url=f"{place}/api/v1/models/{entry.location}/repo?{query}",
         title=f"{entry.location}: {file.path}",
         headers=headers,
@@ -88,14 +100,14 @@ def _item(entry: ModelSpec, place: str, commit: str | None, file: LockedFile) ->
 
 def _ask(entry: ModelSpec, place: str, revision: str, context: Context) -> Mapping[str, Any]:
     """The ``Data`` of the list of files. Raises KitError."""
-    page, headers, auth = f"{place}/models/{entry.location}", *_login()
+    page, headers, auth = f"{place}/models/{entry.location}", *_login(place)
     query = urllib.parse.urlencode({"Revision": revision, "Recursive": "true"})
     url = f"{place}/api/v1/models/{entry.location}/repo/files?{query}"
-    reply = context.line.read(url, headers=headers, auth=auth, limit=64 << 20)
+    reply = context.client.read(url, headers=headers, auth=auth, stay=True)
     if reply.status in (401, 403, 404):
         raise _refused(reply.status, entry.location, page)
     try:
-        answer = json.loads(reply.body)
+        answer = parse_json(reply.body)
         data: Any = answer.get("Data") if answer.get("Success", True) and reply.status == 200 else None
         said = str(answer.get("Message") or "")
     except (ValueError, AttributeError) as error:
@@ -107,10 +119,19 @@ def _ask(entry: ModelSpec, place: str, revision: str, context: Context) -> Mappi
 
 
 def _listed(data: Mapping[str, Any], name: str, page: str) -> dict[str, Mapping[str, Any]]:
+    found, budget = {}, Budget()
     try:
-        return {str(item["Path"]): item for item in data["Files"] if item["Type"] == "blob"}
-    except (TypeError, KeyError) as error:
-        raise NetworkError("its list of files cannot be read", where=name, remedy=f"see {page}/files") from error
+        for item in data["Files"]:
+            path = item["Path"]
+            if not isinstance(path, str):
+                raise TypeError("a path that is no text")
+            budget.add_entry(path)
+            if item["Type"] == "blob":
+                found[path] = item
+    except (TypeError, KeyError, OverBudget) as error:
+        what = f"its list of files {error if isinstance(error, OverBudget) else 'cannot be read'}"
+        raise NetworkError(what, where=name, remedy=f"see {page}/files") from error
+    return found
 
 
 def _locked(item: Mapping[str, Any], name: str) -> LockedFile:
@@ -123,7 +144,8 @@ def _locked(item: Mapping[str, Any], name: str) -> LockedFile:
 
 def _commit(data: Mapping[str, Any], files: Any) -> str | None:
     """The commit behind the revision, as far as the answer tells it: whole, or as the start of a file's own."""
-    latest = data.get("LatestCommitter") or {}
+    latest = data.get("LatestCommitter")
+    latest = latest if isinstance(latest, dict) else {}
     known = [str(latest.get("Id") or ""), *(str(item.get("Revision") or "") for item in files)]
     start = str(latest.get("ShortId") or known[0])
     return next((text for text in known if start and text.startswith(start) and _COMMIT.fullmatch(text)), None)
@@ -141,6 +163,9 @@ def _explain(model: str, page: str, status: int, headers: Mapping[str, str]) -> 
 def _refused(status: int, model: str, page: str) -> KitError:
     if status == 404:
         what = "ModelScope has no such model, or does not show it to us"
-        return NotFound(what, where=model, remedy=f"check the name at {page}; if it is private, set {_TOKEN}")
-    remedy = f"ask for it at {page}, then set {_TOKEN} to a token of that account"
+        return NotFound(what, where=model, remedy=f"check the name at {page}; if it is private, {_advice(page)}")
+    remedy = f"ask for it at {page}, then {_advice(page)}"
     return AccessDenied(f"ModelScope refuses (HTTP {status})", where=model, remedy=remedy)
+
+
+SOURCE: ModelSource = ModelScopeSource()

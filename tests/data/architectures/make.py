@@ -4,7 +4,8 @@
 
 Rules: shapes follow from the numbers by the family's layout, as the published files name their tensors; ``published`` is what
 the model's page says its safetensors hold, by dtype, and was never computed from here: that the two agree to the last parameter
-is what makes a fixture worth something (tests/unit/test_plan_architectures.py). A fixture is data of ours, no copy of a file.
+is what makes a fixture worth something (tests/unit/runtime/test_plan_architectures.py). A fixture is data of
+ours, no copy of a file.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from offline_kit.runtime import arch, tensors
+from offline_kit.runtime.gpu_plan import architecture, tensor_table
 from tests.data.architectures import models
 
 BYTES = {"BF16": 2, "F16": 2, "F32": 4, "F8_E4M3": 1, "U8": 1, "I32": 4, "I64": 8}
@@ -45,8 +46,8 @@ def main(folder: Path) -> None:
     for name, (config, build, published, dtype) in models.ALL.items():
         table = Table(dtype)
         build(table, config)
-        rows = tensors.rows([table.header])
-        record = {"model": name, "config": arch.subset(config), "tensors": rows, "published": published}
+        rows = tensor_table.rows([table.header])
+        record = {"model": name, "config": architecture.subset(config), "tensors": rows, "published": published}
         text = json.dumps(record, indent=None, sort_keys=True)
         # One row a line: small, and a difference can be read.
         text = (

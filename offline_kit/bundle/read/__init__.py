@@ -1,0 +1,1 @@
+"""Reading a bundle or a kit, in whatever form it lies there."""

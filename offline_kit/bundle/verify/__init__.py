@@ -1,0 +1,1 @@
+"""Verify: is this bundle, or this kit, exactly what its lock says?"""

@@ -1,0 +1,1 @@
+"""Writing a bundle: staging, archive, parts, compression."""

@@ -1,0 +1,137 @@
+"""The command ``offline-kit release``."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import click
+
+from offline_kit.bundle.signature import signers
+from offline_kit.bundle.write.copy_unpacker import carry_checker
+from offline_kit.cli import options
+from offline_kit.cli.sizes import parse_size
+from offline_kit.cli.trust.sign import passphrase
+from offline_kit.common.errors import Busy, CommandFailed, KitError, Unchanged
+from offline_kit.common.output import answer
+from offline_kit.common.progress import Progress
+from offline_kit.host import assets
+from offline_kit.release.index import Release
+from offline_kit.release.make import Order, make_release
+
+
+@click.command()
+@options.manifest
+@click.option("--output", "-o", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of the releases.")
+@click.option(
+    "--version",
+    default="auto",
+    show_default=True,
+    help="auto: the next patch, v1.0.0 first; date: vYEAR.MONTH.DAY; or a version.",
+)
+@click.option("--if-changed", is_flag=True, help="Only if anything but the version would differ: else exit code 11.")
+@click.option("--locked", is_flag=True, help="From the lock as it is, instead of resolving tags and revisions anew.")
+@click.option(
+    "--full-every", type=click.IntRange(1), metavar="N", help="Deltas, and every Nth release a full one. [default: all full]"
+)
+@click.option(
+    "--keep", type=click.IntRange(1), metavar="N", help="Keep the newest N, and what their deltas need. [default: all]"
+)
+@click.option("--split", callback=parse_size, metavar="SIZE", default=None, help="In parts of this size, as 'build' does.")
+@click.option(
+    "--format", "form", type=click.Choice(["tar.gz", "tar.zst"]), default="tar.gz", show_default=True, help="As 'build'."
+)
+@click.option("--sign", "key", metavar="KEY", help="Sign it, as 'build' does; the passphrase: OFFLINE_KIT_KEY_PASSPHRASE.")
+@click.option("--public", type=click.Path(path_type=Path, dir_okay=False), help="With --sign command: the public key.")
+@click.option(
+    "--on-success", metavar="COMMAND", help="Run by sh after a release, with OFFLINE_KIT_RELEASE_* in its environment."
+)
+@click.option("--on-failure", metavar="COMMAND", help="Run by sh when it fails, with OFFLINE_KIT_RELEASE_ERROR and _EXIT_CODE.")
+@options.store
+@options.jobs
+@options.limit_rate
+@options.mirrors
+@options.log_format
+@options.quiet
+def release(
+    manifest: Path,
+    output: Path,
+    version: str,
+    if_changed: bool,
+    locked: bool,
+    full_every: int | None,
+    keep: int | None,
+    split: int | None,
+    form: str,
+    key: str | None,
+    public: Path | None,
+    on_success: str | None,
+    on_failure: str | None,
+    store: Path | None,
+    jobs: int,
+    limit_rate: int | None,
+    mirrors: dict[str, str],
+    log_format: str,
+    quiet: bool,
+) -> None:
+    """Make the next release, for a scheduler: resolve anew, build, verify, sign, write notes, list it in releases.json, prune.
+
+    Exit code 11: nothing changed (with --if-changed). 12: another run makes a release there. Any other but 0: it failed, and
+    earlier releases are as they were; the next run goes on with what was downloaded. docs/releases.md: timers and CI jobs.
+    """
+    progress = options.progress(quiet, log_format)
+    try:
+        order = Order(
+            version=version,
+            if_changed=if_changed,
+            locked=locked,
+            suffix=f".{form}",
+            split=split,
+            full_every=full_every,
+            keep=keep,
+            # a key that cannot be used is said before hours of work
+            signer=signers.open_signer(key, public, passphrase) if key else None,
+        )
+        made = make_release(
+            manifest, output, order, options.session(store, jobs, options.transfers(limit_rate, mirrors), progress)
+        )
+        if key:
+            carry_checker(output, assets.checker(), progress)
+    except (Unchanged, Busy):
+        raise
+    except KitError as error:
+        if on_failure:
+            told = {"OFFLINE_KIT_RELEASE_ERROR": str(error), "OFFLINE_KIT_RELEASE_EXIT_CODE": str(error.exit_code)}
+            _tell_failure(on_failure, told, progress)
+        raise
+    progress.note(
+        f"released {made.version}", event="released", version=made.version, base=made.base, changes=list(made.changes)
+    )
+    if on_success:
+        _run_success(on_success, output, made)
+    answer(output / made.file)
+
+
+def _run_success(command: str, output: Path, made: Release) -> None:
+    told = {"VERSION": made.version, "FILE": str(output / made.file), "FINGERPRINT": made.fingerprint, "BASE": made.base or ""}
+    code = _run(command, {f"OFFLINE_KIT_RELEASE_{name}": value for name, value in told.items()})
+    if code:
+        raise CommandFailed(
+            f"{made.version} is released, and --on-success ended with {code}", where=command, remedy="run it by hand"
+        )
+
+
+def _tell_failure(command: str, told: dict[str, str], progress: Progress) -> None:
+    """Runs the command; how it ends changes nothing about how this run ends."""
+    code = _run(command, told)
+    if code:
+        progress.note(f"warning: --on-failure ended with {code}", event="finding", where=command)
+
+
+def _run(command: str, told: dict[str, str]) -> int:
+    """The exit status; what the command prints goes to stderr, so that stdout is the result alone."""
+    done = subprocess.run(
+        ["/bin/sh", "-c", command], env={**os.environ, **told}, stdout=2, stdin=subprocess.DEVNULL, check=False
+    )
+    return done.returncode

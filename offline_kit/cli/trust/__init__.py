@@ -1,0 +1,1 @@
+"""Commands about who made and who approved a bundle."""

@@ -1,0 +1,45 @@
+"""The one way out: every line on stdout and stderr is written here.
+
+Rules: whatever is written passes ``redact.shown`` first, for much of it comes from hubs, registries and bundles; a line is
+written whole, also by several threads; what the terminal's encoding lacks is written as its number; JSON is
+ASCII, and so is harmless.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from typing import Any, TextIO
+
+from offline_kit.common.redact import redact_value, shown
+
+_SAYING = threading.Lock()  # one line at a time, whole: a line and its end are two writes otherwise
+
+
+def say(text: str) -> None:
+    """A line of talk, on stderr."""
+    _write(sys.stderr, shown(text))
+
+
+def answer(text: object) -> None:
+    """A line of the result, on stdout."""
+    _write(sys.stdout, shown(str(text)))
+
+
+def answer_json(value: Any) -> None:
+    """The result as JSON, on stdout."""
+    _write(sys.stdout, json.dumps(redact_value(value), indent=2))
+
+
+def say_json(value: Any) -> None:
+    """One object of talk as a line of JSON, on stderr."""
+    _write(sys.stderr, json.dumps(redact_value(value)))
+
+
+def _write(stream: TextIO, text: str) -> None:
+    encoding = stream.encoding or "utf-8"
+    line = f"{text}\n".encode(encoding, "backslashreplace").decode(encoding)
+    with _SAYING:
+        stream.write(line)
+        stream.flush()

@@ -1,0 +1,1 @@
+"""README.md and README.zh.md of a bundle."""

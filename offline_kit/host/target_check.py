@@ -1,0 +1,58 @@
+"""Will what a bundle carries run on the GPUs that it is meant for?
+
+Rules: the same code answers here and on the host (``runtime.gpu_plan``); what it knows of models comes from the lock, so
+nothing is downloaded for it; where a manifest names its target, a bundle that cannot run there is refused with the
+arithmetic, and with what would start instead; one that may not start there is warned of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from offline_kit.common.errors import SpecError
+from offline_kit.runtime.gpu_plan import gpus, report
+from offline_kit.runtime.gpu_plan.engine_memory import Facts
+from offline_kit.runtime.gpu_plan.evaluate import Image, Verdict, evaluate
+from offline_kit.runtime.gpu_plan.suggest import Suggestion, suggestions
+from offline_kit.runtime.kit import image_of
+from offline_kit.runtime.settings.model import Settings
+from offline_kit.spec.lock import Lock, LockedImage, ModelFacts
+from offline_kit.spec.manifest import Manifest
+
+
+def cards(text: str) -> dict[str, gpus.Gpu]:
+    """The GPUs that ``--gpu`` or a manifest's ``target`` names. Raises SpecError."""
+    try:
+        return {gpu.id: gpu for gpu in gpus.parse(text)}
+    except ValueError as error:
+        raise SpecError(str(error), where="gpus", remedy="write it like 2x48GiB, or like 'NVIDIA L40S:2'") from error
+
+
+def plan_for(
+    settings: Settings, models: Mapping[str, ModelFacts | None], cards: Mapping[str, gpus.Gpu], image: Image
+) -> tuple[Verdict, list[Suggestion]]:
+    """The verdict, and what would start where that is not sure. ``models``: folder below models/ -> its facts."""
+    facts = {key: Facts.of(record.model_dump(mode="json")) for key, record in models.items() if record is not None}
+    known = {model.key: facts[model.folder] for model in settings.models if model.folder in facts} | facts
+    verdict = evaluate(settings, known, cards, image)
+    return verdict, suggestions(verdict, known)
+
+
+def engine_image(locked: LockedImage | None) -> Image:
+    """What a lock says of the engine image."""
+    if locked is None:
+        return Image()
+    return image_of({"cuda": locked.environment.get("CUDA_VERSION"), "vllm": locked.vllm})
+
+
+def check_target(manifest: Manifest, lock: Lock, settings: Settings) -> tuple[str, ...]:
+    """What is to be said of the manifest's target. Raises SpecError where ``lock`` with ``settings`` cannot run on it."""
+    if manifest.target is None or manifest.accelerator == "cpu":
+        return ()
+    models = {key: model.facts for key, model in lock.models.items()}
+    verdict, found = plan_for(settings, models, cards(manifest.target.gpus), engine_image(lock.images.get("engine")))
+    if not verdict.fits:
+        text = "\n".join(report.lines(verdict, found))
+        remedy = "change the configuration, or 'target' in the manifest ('offline-kit plan' shows this without a build)"
+        raise SpecError(f"the bundle cannot run on {manifest.target.gpus}\n{text}", where="target", remedy=remedy)
+    return tuple(f"{verdict.outcome} on {manifest.target.gpus}: {warning}" for warning in verdict.warnings)

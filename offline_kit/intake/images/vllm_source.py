@@ -1,0 +1,49 @@
+"""What vLLM's own source names: the architectures of its model registry, its parsers.
+
+Rules: the text is parsed, never run; of a form that is not known (older versions register elsewhere) it gives nothing, and then
+nothing is said about it.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+_REGISTRY = "_VLLM_MODELS"
+_PARSERS = ("_TOOL_PARSERS_TO_REGISTER", "_REASONING_PARSERS_TO_REGISTER")
+
+
+def read_architectures(data: bytes) -> list[str]:
+    """The architectures in ``vllm/model_executor/models/registry.py``: the tables that _VLLM_MODELS joins."""
+    tables = dict(_tables(data))
+    joined = tables.get(_REGISTRY)
+    if joined is None:
+        return []
+    names = {
+        value.id for key, value in zip(joined.keys, joined.values, strict=True) if key is None and isinstance(value, ast.Name)
+    }
+    return sorted({item for name in names if name in tables for item in _keys(tables[name])} | set(_keys(joined)))
+
+
+def read_parsers(data: bytes) -> list[str]:
+    """The names in ``vllm/tool_parsers/__init__.py`` or ``vllm/reasoning/__init__.py``."""
+    tables = dict(_tables(data))
+    return sorted({item for name in _PARSERS if name in tables for item in _keys(tables[name])})
+
+
+def _tables(data: bytes) -> Iterator[tuple[str, ast.Dict]]:
+    try:
+        tree = ast.parse(data)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return
+    for node in tree.body:
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        value = node.value if isinstance(node, (ast.Assign, ast.AnnAssign)) else None
+        if targets and isinstance(targets[0], ast.Name) and isinstance(value, ast.Dict):
+            yield targets[0].id, value
+
+
+def _keys(table: ast.Dict) -> Iterator[str]:
+    for key in table.keys:
+        if isinstance(key, ast.Constant) and isinstance(key.value, str):
+            yield key.value

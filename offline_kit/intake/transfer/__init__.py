@@ -1,0 +1,1 @@
+"""One file over HTTP into the store: requests, retries, byte ranges, resuming, rate limits."""

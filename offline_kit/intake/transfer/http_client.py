@@ -1,0 +1,300 @@
+"""The line to the outside: sessions, time limits, retries, errors in words.
+
+Rules: what may pass by itself (timeouts, resets, 408, 425, 429, 5xx) is tried again, after a growing, jittered pause or the
+one that the server asks for; everything else is said at once; an attempt that brought bytes starts the count anew, so a bad
+line may break as often as it likes while it moves; proxies and CA bundles come from the environment as usual
+(``HTTPS_PROXY``, ``REQUESTS_CA_BUNDLE``, ``SSL_CERT_FILE``); credentials go to the host that they are for and to no other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Protocol, TypeVar
+
+import requests
+import requests.auth
+
+from offline_kit import __version__
+from offline_kit.common.budget import SMALL_DOCUMENT
+from offline_kit.common.digest import CHUNK
+from offline_kit.common.errors import Interrupted, NetworkError
+from offline_kit.intake.transfer.body import pass_over, read_small
+from offline_kit.intake.transfer.connections import Session, hang_up
+from offline_kit.intake.transfer.http_errors import RetryableError, closed_proxy, told_to_wait, translate_errors
+from offline_kit.intake.transfer.origins import (
+    REDIRECTS,
+    certificates,
+    check_url,
+    harmless,
+    origin,
+    proxies_for,
+    redirect_target,
+    same_origin,
+)
+from offline_kit.intake.transfer.rate_limit import LeastRate, RateLimiter, TransferStats
+
+T = TypeVar("T")
+_PASSING = {408, 425, 429}
+_NEVER = 501  # not implemented: asking again changes nothing
+_REDIRECTS_AT_MOST = 10
+_LONG = 2.0  # seconds: a wait that is told
+_REMEDY = "check the network and HTTPS_PROXY, then run the command again: it goes on where it stopped"
+_CIRCLE = "check the address; a login page or a proxy may answer in its place: open it in a browser"
+_WORTH = 1 << 20  # bytes: an attempt that brought this many was no failure
+
+
+@dataclass(frozen=True)
+class TransferOptions:
+    """How patient to be: ``retries`` in a row, pauses from ``backoff`` seconds on, timeouts in seconds.
+
+    ``limit_rate``: bytes a second of all transfers together; ``min_rate``: of each one at least, looked at every ``slow_for``
+    seconds; ``unknown``: bytes that are taken from a server that does not say how many there are; ``segment``: bytes that are
+    fetched again when a partial file is found damaged; ``span``: bytes that one request brings at most, where the server keeps
+    to ranges; ``mirrors``: registry -> where to ask instead, a host with an optional port, or a URL.
+    """
+
+    retries: int = 5
+    backoff: float = 0.5
+    connect_timeout: float = 10.0
+    read_timeout: float = 60.0
+    limit_rate: int | None = None
+    min_rate: int = 1024
+    slow_for: float = 10.0
+    unknown: int = 1 << 30
+    segment: int = 16 << 20
+    span: int = 256 << 20
+    mirrors: Mapping[str, str] = field(default_factory=dict)
+
+
+class Auth(Protocol):
+    """Credentials for one host."""
+
+    def header(self) -> str | None:
+        """The value of ``Authorization``, or None."""
+
+    def renew(self, challenge: str, refused: str | None) -> bool:
+        """Called on a 401 with its ``WWW-Authenticate`` and the header that was refused; True: there is a new one to try."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A small answer, whole. ``passed``: the headers of the redirects on the way to ``url``, which gave it."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    url: str = ""
+    passed: tuple[Mapping[str, str], ...] = ()
+
+
+class HttpClient:
+    """Everything that requests of one run share. Use as a context manager; safe for several threads.
+
+    ``slots``: how many more transfers may run at once, of ``jobs`` in all; ``tell``: who hears that a wait begins.
+    """
+
+    def __init__(self, options: TransferOptions, jobs: int = 4, tell: Callable[[str], None] | None = None) -> None:
+        self.options, self.figures, self.stopped = options, TransferStats(), threading.Event()
+        self.jobs, self.slots = jobs, threading.Semaphore(jobs)
+        self.chunk = CHUNK if options.limit_rate is None else max(4096, min(CHUNK, options.limit_rate // 10))
+        self._pace, self.tell = RateLimiter(options.limit_rate), tell
+        self._local, self._lock = threading.local(), threading.Lock()
+        self._sessions: list[requests.Session] = []
+        self._open: set[requests.Response] = set()
+
+    def __enter__(self) -> HttpClient:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for session in self._sessions:
+            session.close()
+
+    def stop(self) -> None:
+        """Ends every transfer of this line soon, also one that waits for bytes."""
+        self.stopped.set()
+        with self._lock:
+            waiting = list(self._open)
+        for response in waiting:
+            hang_up(response)
+
+    @contextlib.contextmanager
+    def slot(self) -> Iterator[None]:
+        """Holds one of the seats; waits for it. Raises Interrupted as soon as the line is stopped."""
+        while not self.slots.acquire(timeout=0.2):
+            if self.stopped.is_set():
+                raise Interrupted("stopped")
+        try:
+            yield
+        finally:
+            self.slots.release()
+
+    def spend(self, amount: int) -> None:
+        """Waits as long as ``limit_rate`` wants after ``amount`` bytes. Raises Interrupted."""
+        delay = self._pace.delay(amount)
+        if delay > 0:
+            self.pause(delay)
+
+    def least_rate(self) -> LeastRate:
+        """How slow one body may be."""
+        return LeastRate(self.options.min_rate, self.options.slow_for)
+
+    def pause(self, seconds: float) -> None:
+        """Waits; raises Interrupted as soon as the line is stopped."""
+        if self.stopped.wait(seconds):
+            raise Interrupted("stopped")
+
+    @contextlib.contextmanager
+    def get(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        auth: Auth | None = None,
+        form: Mapping[str, str] | None = None,
+        stay: bool = False,
+    ) -> Iterator[requests.Response]:
+        """One attempt: a response whose body is not read yet. ``form`` makes it a POST; ``stay``: no other host.
+
+        Raises RetryableError (also while the body is read inside the block), NetworkError (no sense in trying again).
+        """
+        with translate_errors(url), contextlib.ExitStack() as stack:
+            response = stack.enter_context(self._send(url, headers, auth, form, stay))
+            if response.status_code == 401 and auth is not None and same_origin(url, response.url):
+                refused = response.request.headers.get("Authorization")
+                if auth.renew(response.headers.get("WWW-Authenticate", ""), refused):
+                    response = stack.enter_context(self._send(url, headers, auth, form, stay))
+            if response.status_code == 407:
+                raise closed_proxy(url)
+            if response.status_code in _PASSING or (response.status_code >= 500 and response.status_code != _NEVER):
+                waiting = told_to_wait(response.status_code, str(response.reason), response.headers)
+                raise self._told(waiting, url)
+            yield response
+
+    def read(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        auth: Auth | None = None,
+        form: Mapping[str, str] | None = None,
+        limit: int = SMALL_DOCUMENT,
+        stay: bool = False,
+    ) -> Reply:
+        """A small answer of any status that is no passing failure; ``stay``: from this host alone. Raises NetworkError."""
+
+        def attempt() -> Reply:
+            with self.get(url, headers or {}, auth, form, stay) as response:
+                body = read_small(response, limit, self.least_rate())
+                told = [item.headers for item in response.history]
+                return Reply(response.status_code, response.headers, body, response.url, tuple(told))
+
+        return self.retrying(url, attempt)
+
+    def retrying(
+        self, where: str, attempt: Callable[[], T], reached: Callable[[], int] = lambda: 0, retries: int | None = None
+    ) -> T:
+        """The result of ``attempt``, tried again on Again. ``reached``: how many bytes there are; ``retries`` overrides.
+
+        Raises NetworkError, Interrupted.
+        """
+        allowed = self.options.retries if retries is None else retries
+        failures = 0
+        while True:
+            before = reached()
+            try:
+                return attempt()
+            except RetryableError as again:
+                if self.stopped.is_set():
+                    raise Interrupted("stopped") from again
+                failures = 1 if reached() - before >= _WORTH else failures + 1
+                if failures > (allowed if again.at_most is None else min(allowed, again.at_most)):
+                    raise NetworkError(
+                        f"{again.reason} ({failures} attempts)", where=where, remedy=again.remedy or _REMEDY
+                    ) from again
+                self.figures.add(retried=1)
+                grown = min(60.0, self.options.backoff * 2 ** (failures - 1)) * random.uniform(0.5, 1.0)
+                self.pause(grown if again.delay is None else again.delay)
+
+    @contextlib.contextmanager
+    def _send(
+        self, url: str, headers: Mapping[str, str], auth: Auth | None, form: Mapping[str, str] | None, stay: bool
+    ) -> Iterator[requests.Response]:
+        if self.stopped.is_set():
+            raise Interrupted("stopped")
+        response = self._follow(url, {"Accept-Encoding": "identity", **headers}, auth, form, stay)
+        with self._lock:
+            self._open.add(response)
+        try:
+            yield response
+        finally:
+            with self._lock:
+                self._open.discard(response)
+            response.close()
+
+    def _follow(
+        self, url: str, headers: Mapping[str, str], auth: Auth | None, form: Mapping[str, str] | None, stay: bool
+    ) -> requests.Response:
+        """The answer behind all redirects. What proves who we are stays with the origin of ``url``."""
+        timeout = (self.options.connect_timeout, self.options.read_timeout)
+        target = check_url(url)
+        passed: list[requests.Response] = []
+        for _ in range(_REDIRECTS_AT_MOST):
+            response = self._session().request(
+                "GET" if form is None else "POST", target, headers=headers, data=form, auth=_Authorization(auth),
+                stream=True, timeout=timeout, allow_redirects=False, proxies=proxies_for(target),
+            )  # fmt: skip
+            location = self._session().get_redirect_target(response) if response.status_code in REDIRECTS else None
+            response.history = passed
+            if location is None:
+                return response
+            pass_over(response, self.least_rate())
+            passed = [*passed, response]
+            following = redirect_target(target, location)
+            if stay and origin(following)[1] != origin(url)[1]:
+                what = f"sends questions on to another host: {origin(following)[1]}"
+                raise NetworkError(what, where=url, remedy="name that one in the manifest, if it is to be asked")
+            if not same_origin(target, following):
+                if form is not None:
+                    raise NetworkError(f"sends what proves who we are on to another host: {following[:200]}", where=url)
+                headers, auth = harmless(headers), None
+            if response.status_code not in (307, 308):
+                form = None
+            target = following
+        what = f"sends on more than {_REDIRECTS_AT_MOST} times, the last time to {target[:200]}"
+        raise NetworkError(what, where=url, remedy=_CIRCLE)
+
+    def _told(self, waiting: RetryableError | NetworkError, url: str) -> Exception:
+        """The error for a server that wants us to wait, which is told at once: the wait would be a riddle otherwise."""
+        if isinstance(waiting, NetworkError):
+            return NetworkError(waiting.what, where=url, remedy=waiting.remedy)
+        if (waiting.remedy or (waiting.delay or 0) >= _LONG) and self.tell is not None:
+            pause = f"{waiting.delay:.0f} s, as it asks" if waiting.delay is not None else "a little"
+            self.tell(f"{origin(url)[1]}: {waiting.reason}: waiting {pause}")
+        return waiting
+
+    def _session(self) -> requests.Session:
+        session: requests.Session | None = getattr(self._local, "session", None)
+        if session is None:
+            session = self._local.session = Session()
+            session.headers["User-Agent"] = f"offline-kit/{__version__}"
+            session.verify = certificates()
+            with self._lock:
+                self._sessions.append(session)
+        return session
+
+
+class _Authorization(requests.auth.AuthBase):
+    """Sets the header of ``auth``, where there is one."""
+
+    def __init__(self, auth: Auth | None) -> None:
+        self._auth = auth
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        header = self._auth.header() if self._auth else None
+        if header is not None:
+            request.headers["Authorization"] = header
+        return request

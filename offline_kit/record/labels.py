@@ -1,0 +1,47 @@
+"""The words of the paper, English and Chinese side by side: both who sends and who receives must be able to read it."""
+
+from __future__ import annotations
+
+TITLE = "Transfer record / 传输记录"
+KIT = "Kit / 套件"
+VERSION = "Version / 版本"
+PLATFORM = "Platform / 平台"
+MADE_BY = "Made by / 制作程序"
+DATE = "Date / 日期"
+BASE = "Completes / 补全的基础套件"
+FINGERPRINT = "Fingerprint / 指纹"
+BUNDLE = "Bundle / 安装包"
+SUMS = "SHA256SUMS"
+LOCK = "lock.json"
+MEDIUM = "Medium / 介质"
+MEDIA = "Media / 介质数量"
+
+CARRIED = "Files on the medium / 介质上的文件"
+PART = "Part / 分卷"
+FILE = "File / 文件"
+BYTES = "Bytes / 字节数"
+SHA256 = "SHA-256"
+EACH = "each / 每个"
+
+CONTENTS = "Contents / 内容"
+WHAT = "What / 项目"
+SOURCE = "Source / 来源"
+FILES = "Files / 文件数"
+LICENCE = "Licence / 许可证"
+LICENCES = "Licences in images and models / 镜像和模型中的许可证"
+NO_LICENCES = "none named / 未注明"
+
+FINDINGS = "Scan / 扫描"
+NO_FINDINGS = "The bundle carries no verdict of a scanner. / 安装包中没有扫描结论。"
+SIGNATURES = "Signatures / 数字签名"
+KEY = "Key / 密钥"
+NOT_SIGNED = "NOT SIGNED / 未签名"
+UNCHECKED = "not checked / 未校验"
+
+BOXES = "Names and signatures / 姓名与签名"
+ROLES = ("Made / 制作", "Checked / 检查", "Approved / 批准", "Received / 接收")
+ROLE, NAME, SIGNATURE = "Role / 角色", "Name / 姓名", "Signature / 签名"
+BESIDE = "As data / 数据文件"
+EVERY_FILE = "Every file of the kit / 套件的全部文件"
+TOO_MANY = "{count} files: they are listed in {name}. / 共 {count} 个文件，详见 {name}。"
+PAGE = "Page {number} of {count} / 第 {number} 页，共 {count} 页"

@@ -1,0 +1,133 @@
+"""Make a release: resolve anew, and if anything changed, build, sign, describe and list it, then prune.
+
+Rules: one run at a time in a folder, by a lock that dies with its process; nothing of an earlier release is touched before the
+new one is proven and listed; a run that was cut off is taken up by the next: what it downloaded, and a bundle that is proven
+and was not yet listed, are used again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+from offline_kit import pipeline
+from offline_kit.bundle.format import parts
+from offline_kit.bundle.read.inspect import Head, read_head
+from offline_kit.bundle.signature.signers import Signer
+from offline_kit.bundle.verify.verify import verify
+from offline_kit.common.digest import Digest
+from offline_kit.common.errors import BundleUnreadable, Busy, KitError, Unchanged
+from offline_kit.common.files import disk_errors, open_locked
+from offline_kit.common.progress import Progress
+from offline_kit.host.render import Origin, render
+from offline_kit.intake.session import Session
+from offline_kit.project import Project, open_project
+from offline_kit.release.describe import Draft, describe
+from offline_kit.release.index import Release, Releases, read_index, write_index
+from offline_kit.release.prune import prune
+from offline_kit.release.version import next_version
+from offline_kit.spec.lock import Lock
+from offline_kit.spec.manifest import canonical
+
+_LOCK = ".releases.lock"
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is asked for. ``full_every``: a full release after so many, deltas between (None: always full)."""
+
+    version: str = "auto"
+    if_changed: bool = False
+    locked: bool = False
+    suffix: str = ".tar.gz"
+    split: int | None = None
+    full_every: int | None = None
+    keep: int | None = None
+    signer: Signer | None = None
+
+
+def make_release(manifest: Path, output: Path, order: Order, session: Session) -> Release:
+    """Makes the next release of ``manifest`` in ``output``. Raises Unchanged, Busy, and every error of a build."""
+    with disk_errors(output):
+        output.mkdir(parents=True, exist_ok=True)
+    with only_one(output):
+        project = open_project(manifest)
+        index = read_index(output, project.manifest.name)
+        lock = (
+            pipeline.current_lock(project, session, locked=True)
+            if order.locked
+            else pipeline.lock_project(project, session, keep=None)
+        )
+        content = content_of(project, lock)
+        if order.if_changed and index.last is not None and index.last.content == content:
+            raise Unchanged(f"nothing changed since {index.last.version}", where=str(manifest))
+        now = datetime.now(timezone.utc)
+        version = next_version(order.version, index.versions, now.date())
+        earlier = _earlier(output, index, session.progress)
+        delta = earlier if order.full_every is not None and index.since_full() < order.full_every - 1 else None
+        shape = pipeline.Shape(order.suffix, order.split, delta)
+        path = _finished(output, lock, version, shape, session)
+        if path is None:
+            path = pipeline.build(manifest, version, output, session, shape=shape, locked=True).path
+        release = describe(Draft(project, lock, version, content, now, earlier), path, order.signer)
+        index = index.model_copy(update={"releases": (*index.releases, release)})
+        write_index(output, index)
+        if order.keep is not None:
+            for gone in prune(output, index, order.keep):
+                session.progress.note(f"{gone} is pruned", event="pruned", version=gone)
+        return release
+
+
+@contextmanager
+def only_one(output: Path) -> Iterator[None]:
+    """Nobody else makes a release in this folder meanwhile. Raises Busy."""
+    path = output / _LOCK
+    with disk_errors(path):
+        descriptor = open_locked(path)
+    if descriptor is None:
+        raise Busy("another run makes a release here", where=str(output), remedy="wait until it is done")
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def content_of(project: Project, lock: Lock) -> Digest:
+    """The digest of everything that a kit of this lock would hold, but for its version.
+
+    What the layers hold follows from the lock, and need not be at hand.
+    """
+    texts, executables = render(lock, "0", project.config, project.services, Origin(project.manifest.digest))
+    listed = {path: Digest.of(text).hex for path, text in texts.items()}
+    return Digest.of(canonical({"lock": lock.text(), "files": listed, "executables": sorted(executables)}).encode())
+
+
+def _earlier(output: Path, index: Releases, progress: Progress) -> Head | None:
+    """The head of the last release; None where there is none, or its file is gone: then nothing can be made from it."""
+    if index.last is None:
+        return None
+    try:
+        return read_head(output / index.last.file)
+    except BundleUnreadable as error:
+        progress.note(f"warning: {error.where}: {error.what}; this release is a full one", event="finding", where=error.where)
+        return None
+
+
+def _finished(output: Path, lock: Lock, version: str, shape: pipeline.Shape, session: Session) -> Path | None:
+    """The bundle of a run that was cut off between publishing and listing it, if it is this one and whole."""
+    name = f"{lock.name}-{version}{'.delta' if shape.base else ''}{shape.suffix}"
+    path = output / (parts.json_name(name) if shape.split else name)
+    if not path.exists():
+        return None
+    try:
+        head = read_head(path)
+        if head.lock != lock or head.version != version:
+            return None
+        return path if verify(path, jobs=session.jobs, progress=session.progress).whole else None
+    except KitError as error:
+        session.progress.note(f"{path.name} is made anew: {error.what}")
+        return None

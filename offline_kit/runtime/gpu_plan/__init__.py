@@ -1,0 +1,1 @@
+"""How much memory each engine takes on each GPU, and what would fit."""

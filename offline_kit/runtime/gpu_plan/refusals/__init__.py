@@ -1,0 +1,1 @@
+"""Why vLLM would not start an engine, memory aside."""

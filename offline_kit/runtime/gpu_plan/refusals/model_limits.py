@@ -1,0 +1,64 @@
+"""What vLLM refuses because of the model: numbers that do not divide, lengths that it was not made for.
+
+Rules: one line a reason, in words that name the number to change. Read from vLLM 0.32: heads % TP = 0 (``config/model.py``
+verify_with_parallel_config); KV heads % TP = 0 or TP % KV heads = 0 (model files); layers >= PP (``distributed/utils.py``
+get_pp_indices); ranks of decode context parallelism that are no part of TP, or more than KV heads are replicated
+(``config/parallel.py``, ``config/model.py``); max_model_len above what the model was made for (``config/model.py``
+_get_and_verify_max_len), unless rope is scaled by hand; a KV dtype that only sparse MLA has (``v1/attention/backends/mla``);
+mamba_cache_mode "all", which 0.32 dropped (``config/cache.py`` MambaCacheMode).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Iterator, Mapping
+
+from ...settings.model import MODELS_JSON, Mistake, Model
+from ..architecture import Architecture
+from ..arguments import Arguments
+
+
+def model_limits(model: Model, arch: Architecture, told: Arguments) -> Iterator[Mistake]:
+    """What of the model's own numbers speaks against starting it."""
+    field, stages = f"models.{model.key}", told.pp
+    yield from _heads(model, arch)
+    if arch.layers and stages > len(arch.layers):
+        what = f"{stages} stages for {len(arch.layers)} layers"
+        yield Mistake(MODELS_JSON, f"{field}.engine_args.pipeline-parallel-size", what, "use fewer")
+    yield from _context_ranks(model, arch, told)
+    yield from _cache_arguments(field, arch, told)
+    if arch.longest and model.max_model_len > arch.longest and not _is_stretched(told.given):
+        what = f"{model.max_model_len} is more than the {arch.longest} tokens that the model was made for"
+        yield Mistake(MODELS_JSON, f"{field}.max_model_len", what, f"use at most {arch.longest}")
+
+
+def _heads(model: Model, arch: Architecture) -> Iterator[Mistake]:
+    tp, field = model.tensor_parallel_size, f"models.{model.key}.tensor_parallel_size"
+    if arch.heads and arch.heads % tp:
+        near = ", ".join(str(size) for size in (1, 2, 4, 8) if arch.heads % size == 0)
+        yield Mistake(MODELS_JSON, field, f"{tp} does not divide its {arch.heads} attention heads", f"use one of {near}")
+    elif not arch.latent and arch.kv_heads and arch.kv_heads % tp and tp % arch.kv_heads:
+        what = f"{tp} GPUs cannot share its {arch.kv_heads} KV heads evenly"
+        yield Mistake(MODELS_JSON, field, what, f"use a divisor or multiple of {arch.kv_heads}")
+
+
+def _context_ranks(model: Model, arch: Architecture, told: Arguments) -> Iterator[Mistake]:
+    ranks, tp = told.integer("decode-context-parallel-size", 1), told.tp
+    field = f"models.{model.key}.engine_args.decode-context-parallel-size"
+    if tp % ranks:
+        yield Mistake(MODELS_JSON, field, f"{ranks} does not divide tensor_parallel_size ({tp})", "leave it out")
+    elif ranks > 1 and not arch.latent and arch.kv_heads and ranks > tp // arch.kv_heads:
+        what = f"{ranks} is more than {tp} GPUs hold copies of its {arch.kv_heads} KV heads"
+        yield Mistake(MODELS_JSON, field, what, "leave it out, or use more GPUs (tensor_parallel_size)")
+
+
+def _cache_arguments(field: str, arch: Architecture, told: Arguments) -> Iterator[Mistake]:
+    if told.kv_dtype == "fp8_ds_mla" and not arch.latent:
+        what = "fp8_ds_mla holds the rows of sparse MLA (DeepSeek-V3.2, GLM-5), and this model has none"
+        yield Mistake(MODELS_JSON, f"{field}.engine_args.kv-cache-dtype", what, "use fp8, or leave it out")
+    if told.given.get("mamba-cache-mode") == "all" and told.vllm.known and told.vllm.version >= (0, 32):
+        what = f"vLLM {told.vllm} has no mamba_cache_mode 'all' (align and none)"
+        yield Mistake(MODELS_JSON, f"{field}.engine_args.mamba-cache-mode", what, "leave it out")
+
+
+def _is_stretched(given: Mapping[str, Any]) -> bool:
+    return bool(given.get("hf-overrides") or given.get("rope-scaling"))

@@ -1,0 +1,1 @@
+"""Settings and plan to the files that the services run with."""

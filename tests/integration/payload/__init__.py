@@ -1,0 +1,1 @@
+"""Scanners and conversion: what happens to the payload between fetch and packing."""

@@ -1,0 +1,323 @@
+"""Models that nobody can serve, and engine images that cannot: each with one fault, found by its name, with a remedy.
+
+One file, for it is a catalogue: a fault stands beside those that it could be taken for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from offline_kit.common.digest import Digest
+from offline_kit.common.errors import DigestMismatch
+from offline_kit.intake.models import plan_facts
+from offline_kit.intake.models.findings import Finding, Service, find
+from offline_kit.intake.models.model_needs import read_needs
+from offline_kit.spec.lock import Blob, EngineFacts, Lock, LockedFile, LockedImage, LockedModel
+from tests.support import intake_samples as parts
+
+ZERO = Digest("0" * 64)
+CONFIG: dict[str, Any] = {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "transformers_version": "4.57.1"}
+TOKENIZER = {"tokenizer.json": b"{}", "tokenizer_config.json": b'{"chat_template": "x"}'}
+WEIGHTS = {"model.safetensors": b"weights"}
+KNOWN = (
+    "Qwen2ForCausalLM",
+    "BertModel",
+    "SiglipModel",
+    "XLMRobertaForSequenceClassification",
+    "LlamaForCausalLM",
+    "Gemma3ForConditionalGeneration",
+)
+KERNELS = {"flashinfer-python": "0.7.2", "flashinfer-cubin": "0.7.2", "flashinfer-jit-cache": "0.7.2+cu130"}
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"4d" * 32 + b"\nsize 17477929\n"
+Files = Mapping[str, bytes]
+
+
+def engine(whole: bool = True, without: tuple[str, ...] = (), **versions: str) -> EngineFacts:
+    packages = {
+        "vllm": "0.33.0",
+        "transformers": "5.17.0",
+        **KERNELS,
+        **{name.replace("_", "-"): v for name, v in versions.items()},
+    }
+    for name in without:
+        del packages[name]
+    return EngineFacts(packages=packages, architectures=KNOWN, tool_parsers=("hermes", "llama3_json"), whole=whole)
+
+
+def model(folder: Path, files: Files, remedy: str = "git lfs pull") -> LockedModel:
+    parts.write(folder, files)
+    listed = [LockedFile(path=path, size=len(data), sha256=Digest.of(data)) for path, data in sorted(files.items())]
+    needs = read_needs(listed, plan_facts.FromDisk(lambda file: folder / file.path), "m", remedy)
+    return LockedModel(spec_digest=ZERO, source="hf://o/m", files=tuple(listed), needs=needs)
+
+
+def whole(config: Mapping[str, Any] | None = None, without: tuple[str, ...] = (), more: Files | None = None) -> Files:
+    files = {**WEIGHTS, **TOKENIZER, "config.json": json.dumps({**CONFIG, **(config or {})}).encode()}
+    return {path: data for path, data in files.items() if path not in without} | dict(more or {})
+
+
+def found(folder: Path, files: Files, kind: str = "chat", facts: EngineFacts | None = None, **args: Any) -> list[Finding]:
+    blob = Blob(digest=ZERO, size=1, media_type="x")
+    locked = LockedImage(
+        spec_digest=ZERO, source="docker://e", reference=None, manifest=blob, config=blob, layers=(), engine=facts or engine()
+    )
+    models = {"chat": model(folder, files)}
+    lock = Lock(name="t", platform="linux/amd64", accelerator="nvidia", images={"engine": locked}, models=models, config={})
+    return find(lock, [Service("mine", "chat", kind, args)])
+
+
+def arch(name: str, **more: Any) -> dict[str, Any]:
+    return {"architectures": [name], **more}
+
+
+ELSEWHERE = {"auto_map": {"AutoConfig": "o/code--configuration_x.XConfig", "AutoModel": "o/code--modeling_x.X"}}
+OWN = {"auto_map": {"AutoConfig": "configuration_x.XConfig"}}
+TRUST = {"trust_remote_code": True}
+DRAFT = {"speculative_config": {"model": "o/draft", "num_speculative_tokens": 3}}
+LORA = {"enable_lora": True}
+ADAPTER = {"a/adapter_config.json": b'{"r": 8}', "a/adapter_model.safetensors": b"w"}
+SHARDS = {f"model-0000{number}-of-00003.safetensors": b"w" for number in (1, 3)}
+NO_WEIGHTS = ("model.safetensors",)
+BARE = {"tokenizer.json": b"{}", "tokenizer_config.json": b"{}"}
+MODELS: dict[str, tuple[Files, str, dict[str, Any], bool, str]] = {
+    "readme only": ({"README.md": b"moved"}, "chat", {}, True, "no weights, only README.md -> correct 'source'"),
+    "no weights": (whole(without=("model.safetensors",)), "chat", {}, True, "holds no weights"),
+    "GGUF only": ({"m-Q4.gguf": b"GGUF", "config.json": b'{"model_type": "llama"}'}, "chat", {}, True, "GGUF files only"),
+    "adapter": (
+        {**WEIGHTS, "adapter_config.json": b'{"base_model_name_or_path": "o/base"}'},
+        *("chat", {}, True, "is an adapter of o/base, not a model -> carry o/base"),
+    ),
+    "no config.json": (whole(without=("config.json",)), "chat", {}, False, "has no config.json"),
+    "no tokenizer": (whole(without=tuple(TOKENIZER)), "chat", {"chat_template": "x"}, False, "has no tokenizer"),
+    "code elsewhere": (whole(ELSEWHERE), "chat", {}, False, "from another repository, o/code -> copy that code"),
+    "code elsewhere, run": (whole(ELSEWHERE), "chat", TRUST, True, "from another repository, o/code"),
+    "code missing": (whole(OWN), "chat", {}, False, "names code that is not there: configuration_x.py"),
+    "code missing, run": (whole(OWN), "chat", TRUST, True, "names code that is not there: configuration_x.py"),
+    "code not trusted": (
+        whole({**OWN, **arch("XForCausalLM")}, more={"configuration_x.py": b""}),
+        *("chat", {}, False, "may not run the model's own code -> read that code"),
+    ),
+    "unknown architecture": (whole(arch("NewForCausalLM")), "chat", {}, True, "does not know the architecture NewForCausalLM"),
+    "newer transformers": (whole({"transformers_version": "5.20.0"}), "chat", {}, False, "saved by transformers 5.20.0"),
+    "no chat template": (whole(None, tuple(TOKENIZER), BARE), "chat", {}, False, "has no chat template"),
+    "no pooling": (whole(arch("BertModel")), "embedding", {}, False, "has no pooling configuration"),
+    "bi-encoder": (whole(arch("BertModel")), "rerank", {}, False, "is a bi-encoder (BertModel)"),
+    "no processor": (
+        whole(arch("Gemma3ForConditionalGeneration", vision_config={"hidden_size": 1})),
+        *("chat", {}, False, "no preprocessor_config.json"),
+    ),
+    "drafter": (whole(), "chat", DRAFT, True, "speculative_config: 'o/draft' is not in the kit -> add it"),
+    "adapter elsewhere": (
+        whole(),
+        "chat",
+        {**LORA, "lora_modules": ["a=/data/a"]},
+        True,
+        "lora_modules: '/data/a' is not in the kit",
+    ),
+    "leftovers": (
+        whole(more={"model-2.safetensors.incomplete": b"w", "sub/Thumbs.db": b"x"}),
+        *("chat", {}, False, "left behind: model-2.safetensors.incomplete, sub/Thumbs.db -> end the download"),
+    ),
+    "adapter beside": (
+        whole(more={"adapter_config.json": b'{"r": 8}', "adapter_model.safetensors": b"w"}),
+        *("chat", {}, False, "has an adapter beside its weights: the engine serves the weights alone"),
+    ),
+    "unknown quantisation": (
+        whole({"quantization_config": {"quant_method": "sparq3"}}),
+        *("chat", {}, False, "by a method that vLLM does not name ('sparq3' in config.json)"),
+    ),
+    "adapter of no path": (
+        whole(),
+        *("chat", {**LORA, "lora_modules": ["sql"]}, True, "'sql' does not name an adapter and its path -> write"),
+    ),
+    "adapter of an empty path": (
+        whole(),
+        *("chat", {**LORA, "lora_modules": ["sql="]}, True, "'sql=' does not name an adapter and its path -> write"),
+    ),
+    "adapter without a name": (
+        whole(),
+        *("chat", {**LORA, "lora_modules": [{"path": "/models/chat"}]}, True, "does not name an adapter and its path -> write"),
+    ),
+    "import missing, run": (
+        whole(OWN, more={"configuration_x.py": b"import os\nfrom .helpers import a\n"}),
+        *("chat", TRUST, True, "names code that is not there: helpers.py"),
+    ),
+    "import of an import missing": (
+        whole(
+            OWN,
+            more={"configuration_x.py": b"  from .a import a\n", "a.py": b"from .configuration_x import b\nfrom .c import d"},
+        ),
+        *("chat", TRUST, True, "names code that is not there: c.py"),
+    ),
+    "adapter not carried": (
+        whole(),
+        *("chat", {**LORA, "lora_modules": [{"name": "a", "path": "/models/a"}]}, True, "'/models/a' is not in the kit"),
+    ),
+    "tokenizer elsewhere": (
+        whole(),
+        "chat",
+        {"tokenizer": "o/base"},
+        True,
+        "engine_args.tokenizer: 'o/base' is not in the kit",
+    ),
+    "tool parser": (whole(), "chat", {"tool_call_parser": "hermis"}, True, "has no 'hermis' -> did you mean 'hermes'?"),
+    "ONNX only": (
+        {"onnx/model.onnx": b"x", "config.json": b'{"model_type": "bert"}'},
+        "embedding",
+        {},
+        True,
+        "ONNX files only",
+    ),
+    "TensorFlow only": (whole(without=NO_WEIGHTS, more={"tf_model.h5": b"x"}), "chat", {}, True, "TensorFlow files only"),
+    "states of a training only": (
+        whole(without=NO_WEIGHTS, more={"optimizer.pt": b"x", "training_args.bin": b"x"}),
+        *("chat", {}, True, "holds no weights"),
+    ),
+    "weights in a sub-folder": (
+        {"README.md": b"x", "step-9/config.json": b"{}", "step-9/model.safetensors": b"w"},
+        *("chat", {}, True, 'sub-folders only: step-9 -> say "path": "/models/KEY/step-9"'),
+    ),
+    "pipeline of images": (
+        {"model_index.json": b"{}", "unet/config.json": b"{}", "unet/model.safetensors": b"w"},
+        *("chat", {}, True, "is a pipeline of diffusers"),
+    ),
+    "shard missing, no index": (
+        whole(without=NO_WEIGHTS, more=SHARDS),
+        *("chat", {}, True, "has 2 of 3 shards: model-00002-of-00003.safetensors is missing"),
+    ),
+    "empty tokenizer": (whole(more={"tokenizer.json": b""}), "chat", {}, True, "tokenizer.json is empty -> download"),
+    "half a tokenizer": (
+        whole(without=("tokenizer.json",), more={"vocab.json": b"{}"}),
+        *("chat", {}, False, "has half a tokenizer, vocab.json alone"),
+    ),
+    "configuration is a web page": (whole(more={"config.json": b"<html>"}), "chat", {}, True, "config.json is not JSON"),
+    "tokenizer is a web page": (
+        whole(more={"tokenizer.json": b"\n<!DOCTYPE html>"}),
+        *("chat", {}, True, "tokenizer.json is not JSON -> download"),
+    ),
+    "no architecture": (whole(more={"config.json": b"{}"}), "chat", {}, False, "names no architecture and no model_type"),
+    "no model_type": (whole({"model_type": None}), "chat", {}, False, "names no model_type: the engine does not know"),
+    "texts and images as chat": (whole(arch("SiglipModel")), "chat", {}, True, "writes none (SiglipModel) -> serve it as"),
+    "encoder as chat": (whole(arch("BertModel")), "chat", {}, True, "reads text and writes none (BertModel) -> serve it as"),
+    "MLX": (whole({"quantization": {"group_size": 64, "bits": 4}}), "chat", {}, True, "for another engine (mlx)"),
+    "EXL2": (whole({"quantization_config": {"quant_method": "exl2"}}), "chat", {}, True, "for another engine (exl2)"),
+    "other forms besides": (
+        whole(more={"m-Q4.gguf": b"GGUF", "original/consolidated.00.pth": b"x", "onnx/model.onnx": b"x"}),
+        *("chat", {}, False, 'not loaded beside safetensors -> exclude: ["*.gguf", "*.onnx", "original/*"]'),
+    ),
+    "adapter without weights": (
+        whole(more={"a/adapter_config.json": b"{}"}),
+        *("chat", {**LORA, "lora_modules": ["a=/models/chat/a"]}, True, "is no adapter: adapter_model.safetensors missing"),
+    ),
+    "adapters switched off": (
+        whole(more=ADAPTER),
+        *("chat", {"lora_modules": ["a=/models/chat/a"]}, False, "enable_lora is not set"),
+    ),
+    "harmony": (whole({"model_type": "gpt_oss"}), "chat", {}, False, "o200k_base.tiktoken"),
+}
+
+
+@pytest.mark.parametrize("fault", MODELS)
+def test_a_model_with_one_fault(tmp_path: Path, fault: str) -> None:
+    files, kind, args, refused, text = MODELS[fault]
+    (one,) = found(tmp_path, files, kind, **args)
+    assert text in str(one) and one.refused == refused and " -> " in str(one)
+
+
+@pytest.mark.parametrize(
+    ("files", "kind", "args"),
+    [
+        (whole(), "chat", {"tool_call_parser": "hermes"}),
+        (whole(arch("Qwen2ForSequenceClassification")), "rerank", {}),
+        (whole(arch("BertModel"), more={"modules.json": b"[]"}), "embedding", {}),
+        (whole(), "rerank", {"hf_overrides": {"architectures": ["Qwen2ForSequenceClassification"]}}),
+        (whole(arch("NewForCausalLM")), "chat", {"model_impl": "transformers"}),
+        (whole(without=("model.safetensors",)), "chat", {"load_format": "dummy"}),
+        (whole(OWN, more={"configuration_x.py": b""}), "chat", TRUST),
+        (whole(None, tuple(TOKENIZER), more={**BARE, "chat_template.jinja": b"x"}), "chat", {}),
+        ({"params.json": b"{}", "consolidated.safetensors": b"w", "tekken.json": b"{}"}, "chat", {}),
+        (whole(more=ADAPTER), "chat", {**LORA, "lora_modules": [{"name": "a", "path": "/models/chat/a"}]}),
+        (whole(more=ADAPTER), "chat", {**LORA, "lora_modules": '{"name": "a", "path": "/models/chat/a"}'}),
+        (whole(more={"2_Dense/model.safetensors": b"w", "2_Dense/config.json": b"{}"}), "chat", {}),
+        (whole(without=("tokenizer.json",), more={"vocab.json": b"{}", "merges.txt": b"x"}), "chat", {}),
+        (whole(without=("model.safetensors",), more={"m.gguf": b"GGUF"}), "chat", {"load_format": "gguf"}),
+    ],
+)
+def test_nothing_is_said_of_a_model_that_can_be_served(tmp_path: Path, files: Files, kind: str, args: dict[str, Any]) -> None:
+    assert found(tmp_path, files, kind, **args) == []
+
+
+@pytest.mark.parametrize(
+    ("head", "text"),
+    [
+        ("T5ForConditionalGeneration", "which current vLLM does not serve (T5ForConditionalGeneration)"),
+        ("MT5ForConditionalGeneration", "which current vLLM does not serve"),
+        ("WhisperForConditionalGeneration", "writes down speech and answers no chat"),
+    ],
+)
+def test_an_encoder_with_a_decoder_is_told_without_knowing_the_image(tmp_path: Path, head: str, text: str) -> None:
+    (one,) = found(tmp_path, whole(arch(head)), facts=EngineFacts(packages={}, whole=False))
+    assert text in str(one) and " -> " in str(one)
+
+
+ENGINES: dict[str, tuple[EngineFacts, str | None]] = {
+    "whole": (engine(), None),
+    "other cubins": (engine(flashinfer_cubin="0.6.13"), "has flashinfer-cubin 0.6.13 beside flashinfer-python 0.7.2"),
+    "other cache": (engine(flashinfer_jit_cache="0.7.1+cu130"), "has flashinfer-jit-cache 0.7.1 beside"),
+    "no cubins": (engine(without=("flashinfer-cubin",)), "no flashinfer-cubin: kernels may be fetched"),
+    "cubins not looked for": (engine(False, ("flashinfer-cubin",)), None),
+    "no flashinfer at all": (engine(without=tuple(KERNELS)), None),
+    "no vLLM": (engine(without=("vllm",)), "holds no vLLM -> name an image of vLLM"),
+    "vLLM not found yet": (engine(False, ("vllm",)), None),
+    "old vLLM": (
+        engine(vllm="0.22.1").model_copy(update={"architectures": ("LlamaForCausalLM",)}),
+        "vLLM 0.22.1 of the engine image",
+    ),
+    "old transformers": (engine(transformers="4.50.0"), "the engine image has 4.50.0"),
+}
+
+
+@pytest.mark.parametrize("fault", ENGINES)
+def test_an_engine_image_with_one_fault(tmp_path: Path, fault: str) -> None:
+    facts, text = ENGINES[fault]
+    said = [str(finding) for finding in found(tmp_path, whole(), facts=facts)]
+    assert said == [] if text is None else len(said) == 1 and text in said[0]
+
+
+def test_a_pointer_of_git_lfs_is_refused_with_the_way_to_get_the_file(tmp_path: Path) -> None:
+    with pytest.raises(DigestMismatch, match=r"pointer instead of the file: tokenizer\.json -> git lfs pull"):
+        model(tmp_path, whole(more={"tokenizer.json": POINTER}))
+
+
+def test_an_adapter_of_a_higher_rank_than_the_engine_reserves_for(tmp_path: Path) -> None:
+    adapter = {"adapter_config.json": b'{"base_model_name_or_path": "o/base", "r": 48}', "adapter_model.safetensors": b"w"}
+    models = {"chat": model(tmp_path / "chat", whole()), "sql": model(tmp_path / "sql", adapter)}
+    lock = Lock(name="t", platform="linux/amd64", accelerator="cpu", images={}, models=models, config={})
+    args: dict[str, Any] = {**LORA, "lora_modules": ["sql=/models/sql"]}
+    (one,) = find(lock, [Service("mine", "chat", "chat", args)])
+    assert "has rank 48, the engine reserves for 16" in str(one) and one.refused and '"max_lora_rank": 64' in one.remedy
+    assert find(lock, [Service("mine", "chat", "chat", {**args, "max_lora_rank": 64})]) == []
+
+
+def test_a_folder_below_the_model_is_judged_by_itself(tmp_path: Path) -> None:
+    files = {f"step-9/{path}": data for path, data in whole().items()}
+    lock = Lock(
+        name="t", platform="linux/amd64", accelerator="cpu", images={}, models={"chat": model(tmp_path, files)}, config={}
+    )
+    assert find(lock, [Service("mine", "chat/step-9", "chat", {})]) == []
+    (one,) = find(lock, [Service("mine", "chat/step-8", "chat", {})])
+    assert "holds no weights" in str(one)
+
+
+def test_a_model_that_nothing_serves_gets_the_entry_to_add(tmp_path: Path) -> None:
+    lock = Lock(
+        name="t", platform="linux/amd64", accelerator="cpu", images={}, models={"other": model(tmp_path, whole())}, config={}
+    )
+    (one,) = find(lock, [])
+    assert not one.refused and 'add "other": {"name": "other", "path": "/models/other"' in one.remedy
+    assert find(lock, [Service("mine", "gone", "chat", {"lora_modules": ["a=/models/other"]})]) == []

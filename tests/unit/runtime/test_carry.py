@@ -1,0 +1,87 @@
+"""Edits carried into a new version: every case of three sides, and comments that survive."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from offline_kit.runtime import engine_stats
+from offline_kit.runtime.merge_config import carry, main, merge
+
+BASE: dict[str, Any] = {"models": {"chat": {"len": 1, "util": 0.5}, "rerank": {"len": 1}}}
+
+
+@pytest.mark.parametrize(
+    "orig, mine, new, merged, conflicts",
+    [
+        (1, 1, 2, 2, 0),
+        (1, 2, 1, 2, 0),
+        (1, 2, 2, 2, 0),
+        (1, 2, 3, 2, 1),
+        ([1], [1, 2], [1, 3], [1, 2], 1),
+        (True, True, 1, 1, 0),
+        ({"a": 1}, {"a": 1, "b": 2}, {"a": 3}, {"a": 3, "b": 2}, 0),
+        ({"a": 1, "b": 2}, {"a": 1}, {"a": 1, "b": 2, "c": 3}, {"a": 1, "c": 3}, 0),
+        ({"a": 1, "b": 2}, {"a": 1}, {"a": 1, "b": 9}, {"a": 1}, 1),
+        ({"a": 1, "b": 2}, {"a": 1, "b": 2, "c": 1}, {"a": 1}, {"a": 1, "c": 1}, 0),
+        ({"a": 1, "b": 2}, {"a": 1, "b": 3}, {"a": 2}, {"a": 2, "b": 3}, 1),
+        ({}, {"m": {"x": 1}}, {"m": {"y": 2}}, {"m": {"y": 2, "x": 1}}, 0),
+    ],
+)
+def test_three_sides(orig: object, mine: object, new: object, merged: object, conflicts: int) -> None:
+    found: list[str] = []
+    assert json.dumps(merge(orig, mine, new, "x", found)) == json.dumps(merged)
+    assert len(found) == conflicts
+
+
+def test_a_conflict_names_the_place_and_both_values() -> None:
+    mine, new = json.loads(json.dumps(BASE)), json.loads(json.dumps(BASE))
+    mine["models"]["chat"]["len"], new["models"]["chat"]["len"] = 2, 3
+    found: list[str] = []
+    merge(BASE, mine, new, "", found)
+    assert found == ["models.chat.len: yours is used (2); the new default is 3"]
+
+
+def test_comments_survive_where_only_one_side_changed() -> None:
+    mine, new = b"# mine\nseed: 1\n", b"# new\nseed: 0\n"
+    assert carry("vllm_config.yaml", b"seed: 0\n", mine, b"seed: 0\n") == (mine, [])
+    assert carry("vllm_config.yaml", b"seed: 0\n", b"seed: 0\n", new) == (new, [])
+    assert carry("vllm_config.yaml", b"seed: 0\n", mine, new) == (mine, [])
+    merged, conflicts = carry("vllm_config.yaml", b"seed: 0\n", mine, b"seed: 0\nmax_num_seqs: 8\n")
+    assert merged == b"seed: 1\nmax_num_seqs: 8\n" and not conflicts
+
+
+@pytest.mark.parametrize(
+    "orig, mine, new, content, conflicts",
+    [
+        (None, b"m", None, b"m", 0),
+        (b"o", None, b"o", None, 0),
+        (b"o", None, b"n", None, 1),
+        (b"o", b"m", None, b"m", 1),
+        (b"o", b"m", b"n", b"m", 1),
+        (None, None, b"n", b"n", 0),
+    ],
+)
+def test_other_files_are_whole(
+    orig: bytes | None, mine: bytes | None, new: bytes | None, content: bytes | None, conflicts: int
+) -> None:
+    found, reported = carry("monitoring/rules/mine.txt", orig, mine, new)
+    assert (found, len(reported)) == (content, conflicts)
+
+
+def test_what_cannot_be_read_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for side, text in (("orig", "{}"), ("mine", '{"a": 1,}'), ("new", '{"b": 1}')):
+        (tmp_path / side).mkdir()
+        (tmp_path / side / "models.json").write_text(text)
+    sides = [word for side in ("orig", "mine", "new") for word in (f"--{side}", str(tmp_path / side))]
+    assert main(["--out", str(tmp_path), *sides]) == 3
+    assert "config/models.json: cannot be read" in capsys.readouterr().err
+
+
+def test_figures_are_sums_over_series() -> None:
+    page = '# HELP x\nvllm:num_requests_running{engine="0"} 1.0\nvllm:num_requests_running{engine="1"} 2.0\n'
+    page += 'vllm:request_success_total{finished_reason="stop"} 7.0\nvllm:request_success_created{a="b"} 1.7e+09\n'
+    assert engine_stats.sums(page) == ["3", "-", "7"]
