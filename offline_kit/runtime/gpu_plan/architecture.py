@@ -13,7 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Dict, Mapping, Optional, Tuple
 
-from . import model_families
+from . import context_length, model_families
+from .context_length import NOT_STRETCHED, Stretch, stretch_of
 from .overhead import tower
 from .overhead.tower import Tower
 from .recurrent_state import State, state_of
@@ -39,8 +40,10 @@ class Cache:
 class Architecture:
     """The facts of one model. ``layers``: per decoder layer what it caches (nothing, one or two caches).
 
-    ``query_size``: values of one query head; ``latent``: of the row that MLA caches, without its rotary part, and
-    ``unpacked_size`` of the key and value that one head makes of it; ``rotary``: of one position in the rotary tables.
+    ``longest``: positions as published, ``stretch``: what the rotary embedding makes of them; ``block``: columns that share a
+    scale of quantised weights; ``query_size``: values of one query head; ``latent``: of the row that MLA caches, without its
+    rotary part (``sparse``: it reads chosen rows), and ``unpacked_size`` of the key and value that one head makes of it;
+    ``rotary``: of one position in the rotary tables.
     """
 
     model_type: str
@@ -54,17 +57,20 @@ class Architecture:
     dtype: str
     tied: bool
     longest: int
+    stretch: Stretch = NOT_STRETCHED
     experts: int = 0
     expert_width: int = 0
     active_experts: int = 0
     shared_width: int = 0
     query_size: int = 0
     latent: int = 0
+    sparse: bool = False
     unpacked_size: int = 0
     rotary: int = 0
     encoder: bool = False
     vision: Optional[Tower] = None
     quantization: str = ""
+    block: int = 0
     exact: bool = True
     notes: Tuple[str, ...] = field(default=())
 
@@ -77,6 +83,7 @@ def subset(config: Mapping[str, Any]) -> Dict[str, Any]:
         key for key in sorted(config) if key in model_families.KEYS and (config[key] is not None or key == "sliding_window")
     ]
     kept: Dict[str, Any] = {key: config[key] for key in known}
+    kept.update(context_length.subset(config))
     for key in _TEXT:
         if isinstance(config.get(key), dict):
             kept[key] = subset(config[key])
@@ -88,7 +95,7 @@ def subset(config: Mapping[str, Any]) -> Dict[str, Any]:
         kept["mm_tokens_per_image"] = config["mm_tokens_per_image"]
     quantization = config.get("quantization_config") or config.get("compression_config")
     if isinstance(quantization, dict):
-        said = ("quant_method", "bits", "fmt", "format", "kv_cache_scheme")
+        said = ("quant_method", "bits", "fmt", "format", "kv_cache_scheme", "weight_block_size", "group_size")
         kept["quantization_config"] = {key: quantization[key] for key in said if quantization.get(key) is not None}
     return kept
 
@@ -165,20 +172,30 @@ def read(config: Mapping[str, Any]) -> Architecture:
             "max_sequence_length",
             "model_max_length",
         ),
+        stretch=stretch_of(text),
         experts=_first(text, *model_families.EXPERTS),
         expert_width=model_families.expert_width(text),
         active_experts=model_families.active_experts(text),
         shared_width=model_families.shared_width(text),
         query_size=_query_size(text) or head_size,
         latent=int(text["kv_lora_rank"]) if model_families.is_mla(text) else 0,
+        sparse=model_families.is_mla(text) and bool(text.get("index_topk")),
         unpacked_size=_first(text, "qk_nope_head_dim") + _first(text, "v_head_dim"),
         rotary=0 if encoder else model_families.rotary_tables(text, head_size),
         encoder=encoder,
         vision=tower.read(config),
         quantization=str(quantization.get("quant_method", "")).lower(),
+        block=_block(quantization),
         exact=exact,
         notes=tuple(notes),
     )
+
+
+def _block(quantization: Mapping[str, Any]) -> int:
+    """Columns that share a scale; 0 where a row or the whole matrix has one."""
+    told = quantization.get("weight_block_size")
+    size = told[-1] if isinstance(told, list) and told else quantization.get("group_size")
+    return size if isinstance(size, int) and not isinstance(size, bool) and 0 < size < LONGEST else 0
 
 
 def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:

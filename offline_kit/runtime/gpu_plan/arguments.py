@@ -4,7 +4,7 @@ Rules: read once, from models.json and vllm_config.yaml together; what is not gi
 version; a value that is of another kind than expected is taken as not given. Defaults (``engine/arg_utils.py``
 get_batch_defaults, API server): 2048 batched tokens and 256 sequences; 8192 and 1024 on cards of 70 GiB and more that are no
 A100, 16384 from 160 GiB (since 0.28); at least ``max_model_len`` tokens for an encoder; never more than sequences x
-``max_model_len``. Sizes of CUDA graphs: ``config/vllm.py`` _set_cudagraph_sizes.
+``max_model_len``, and never more sequences than tokens. Sizes of CUDA graphs: ``config/vllm.py`` _set_cudagraph_sizes.
 """
 
 from __future__ import annotations
@@ -133,7 +133,8 @@ def batch(given: Mapping[str, Any], arch: Architecture, length: int, gpu: Gpu, v
     sequences = _integer(given, "max-num-seqs", 1024 if large else 256)
     tokens = 16384 if largest else 8192 if large else 2048
     tokens = max(tokens, length) if arch.encoder or given.get("enable-chunked-prefill") is False else tokens
-    return sequences, _integer(given, "max-num-batched-tokens", min(tokens, sequences * length))
+    tokens = _integer(given, "max-num-batched-tokens", min(tokens, sequences * length))
+    return sequences if "max-num-seqs" in given else min(sequences, tokens), tokens
 
 
 def graph_mode(given: Mapping[str, Any], arch: Architecture) -> str:

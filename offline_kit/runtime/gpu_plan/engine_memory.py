@@ -137,7 +137,7 @@ def demand(model: Model, settings: Settings, facts: Facts, gpu: Gpu, vllm: Vllm)
         blocks=blocks or None,
         token_bytes=kv_cache.per_token(cached, options),
         told=told,
-        longest=facts.arch.longest or model.max_model_len,
+        longest=facts.arch.stretch.longest(facts.arch.longest, vllm) or model.max_model_len,
         notes=(
             *facts.arch.notes,
             *notes(facts.arch, facts.tensors, told, exact=held.exact, draft=draft is not None),

@@ -27,6 +27,7 @@ from .overhead.drafts import draft_folder
 from .overhead.estimate import Estimate
 from .refusals.card_limits import card_limits, driver_limits, is_data_centre
 from .refusals.model_limits import model_limits
+from .refusals.quantised_shards import quantised_shards
 from .refusals.shares import doubtful_memory, lacking_memory
 from .refusals.state_blocks import ARGUMENT, needs_a_block_each, too_many_sequences
 from .refusals.unknown_weights import unknown_weights
@@ -188,7 +189,7 @@ def _refusals(model: Model, known: Facts, pairs: Sequence[Tuple[Gpu, Slot]], cud
     if not pairs:
         return []
     told = pairs[0][1].need.told
-    found = list(model_limits(model, known.arch, told))
+    found = [*model_limits(model, known.arch, told), *quantised_shards(model, known, told)]
     for gpu, _ in pairs:
         found += [] if found else card_limits(model, known.arch, told, gpu, cuda)
     return found

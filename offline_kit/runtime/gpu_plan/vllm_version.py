@@ -109,6 +109,16 @@ class Vllm:
         return (0, 14) <= self.version < (0, 17)
 
     @property
+    def refines_expert_blocks(self) -> bool:
+        """Blocks of fp8 experts are made finer where TP cuts them (0.29, layers/quantization/fp8.py weight_scale_refine)."""
+        return self.version >= (0, 29)
+
+    @property
+    def stretches_yarn(self) -> bool:
+        """YaRN's factor counts from original_max_position_embeddings (until 0.29), no more (0.30, _get_and_verify_max_len)."""
+        return self.version < (0, 30)
+
+    @property
     def large_batch_from_160_gib(self) -> bool:
         """16,384 batched tokens by default on cards from 160 GiB (0.28, arg_utils.py get_batch_defaults)."""
         return self.version >= (0, 28)

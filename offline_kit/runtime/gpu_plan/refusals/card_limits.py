@@ -3,9 +3,10 @@
 Rules: nothing is refused on a guess: what is not known (a GPU without a compute capability, an image without a CUDA version)
 is not judged. Read from vLLM 0.32: CUDA kernels are built for compute capability 7.5 and later (vllm-openai images), bfloat16
 needs 8.0 (``platforms/cuda.py`` supported_dtypes), quantised weights what ``layers/quantization/*.py`` get_min_capability
-says; KV dtypes: see ``kv_dtypes``. An image with CUDA 13 needs driver 580, with CUDA 12 driver 525 (NVIDIA's compatibility
-table, minor versions included); for data-centre cards NVIDIA ships forward compatibility, with which an older driver may do:
-that is a warning, and the CUDA test on the host decides.
+says; no backend of sparse MLA serves what is older than 9.0 (``platforms/cuda.py`` _get_backend_priorities,
+supports_compute_capability of ``v1/attention/backends/mla/``); KV dtypes: see ``kv_dtypes``. An image with CUDA 13 needs driver
+580, with CUDA 12 driver 525 (NVIDIA's compatibility table, minor versions included); for data-centre cards NVIDIA ships forward
+compatibility, with which an older driver may do: that is a warning, and the CUDA test on the host decides.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ..gpus import Gpu
 from .kv_dtypes import kv_dtype_limits
 
 OLDEST = (7, 5)
+SPARSE = (9, 0)
 # get_min_capability; fp8 and MXFP4 fall back to weight-only kernels on cards without the type.
 QUANTIZATION = {"awq": (7, 5), "gptq": (6, 0), "fp8": (7, 5), "compressed-tensors": (7, 0), "mxfp4": (8, 0), "modelopt": (8, 0)}
 DRIVERS = {13: 580, 12: 525, 11: 450}
@@ -43,6 +45,9 @@ def card_limits(model: Model, arch: Architecture, told: Arguments, gpu: Gpu, cud
         yield Mistake(MODELS_JSON, field, what, "use a newer GPU, or other weights")
     if gpu.capability < (8, 0) and model.dtype == "bfloat16":
         yield Mistake(MODELS_JSON, f"{field}.dtype", f"{have}, bfloat16 needs 8.0", "use float16")
+    if arch.sparse and gpu.capability < SPARSE:
+        what = f"{have}, sparse attention (DeepSeek-V3.2, GLM-5) needs {_dotted(SPARSE)}"
+        yield Mistake(MODELS_JSON, field, what, "use a newer GPU, or another model")
     for what, remedy in kv_dtype_limits(arch, told, gpu.capability):
         yield Mistake(MODELS_JSON, f"{field}.engine_args", f"{have}, {what}", remedy)
 

@@ -3,9 +3,11 @@
 Rules: one line a reason, in words that name the number to change. Read from vLLM 0.32: heads % TP = 0 (``config/model.py``
 verify_with_parallel_config); KV heads % TP = 0 or TP % KV heads = 0 (model files); layers >= PP (``distributed/utils.py``
 get_pp_indices); ranks of decode context parallelism that are no part of TP, or more than KV heads are replicated
-(``config/parallel.py``, ``config/model.py``); max_model_len above what the model was made for (``config/model.py``
-_get_and_verify_max_len), unless rope is scaled by hand; a KV dtype that only sparse MLA has (``v1/attention/backends/mla``);
-mamba_cache_mode "all", which 0.32 dropped (``config/cache.py`` MambaCacheMode).
+(``config/parallel.py``, ``config/model.py``); max_model_len above what the model was made for (``context_length``), unless rope
+is scaled by hand; a batch smaller than max_num_seqs, or, where prompts are not cut, than max_model_len
+(``config/scheduler.py`` verify_max_model_len); a KV dtype that only sparse MLA has (``v1/attention/backends/mla``);
+mamba_cache_mode "all", which 0.32 dropped (``config/cache.py`` MambaCacheMode); a max_lora_rank that is none of those for which
+kernels are made (``config/lora.py`` MaxLoRARanks).
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from typing import Any, Iterator, Mapping
 from ...settings.model import MODELS_JSON, Mistake, Model
 from ..architecture import Architecture
 from ..arguments import Arguments
+
+LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 
 
 def model_limits(model: Model, arch: Architecture, told: Arguments) -> Iterator[Mistake]:
@@ -26,9 +30,14 @@ def model_limits(model: Model, arch: Architecture, told: Arguments) -> Iterator[
         yield Mistake(MODELS_JSON, f"{field}.engine_args.pipeline-parallel-size", what, "use fewer")
     yield from _context_ranks(model, arch, told)
     yield from _cache_arguments(field, arch, told)
-    if arch.longest and model.max_model_len > arch.longest and not _is_stretched(told.given):
-        what = f"{model.max_model_len} is more than the {arch.longest} tokens that the model was made for"
-        yield Mistake(MODELS_JSON, f"{field}.max_model_len", what, f"use at most {arch.longest}")
+    yield from _batch(field, model, arch, told)
+    if told.on("enable-lora") and (rank := told.integer("max-lora-rank", 16)) not in LORA_RANKS:
+        known = ", ".join(str(size) for size in LORA_RANKS)
+        yield Mistake(MODELS_JSON, f"{field}.engine_args.max-lora-rank", f"vLLM has none of {rank}", f"use one of {known}")
+    longest = arch.stretch.longest(arch.longest, told.vllm)
+    if longest and model.max_model_len > longest and not _is_stretched(told.given):
+        what = f"{model.max_model_len} is more than the {longest} tokens that the model was made for"
+        yield Mistake(MODELS_JSON, f"{field}.max_model_len", what, f"use at most {longest}")
 
 
 def _heads(model: Model, arch: Architecture) -> Iterator[Mistake]:
@@ -58,6 +67,20 @@ def _cache_arguments(field: str, arch: Architecture, told: Arguments) -> Iterato
     if told.given.get("mamba-cache-mode") == "all" and told.vllm.known and told.vllm.version >= (0, 32):
         what = f"vLLM {told.vllm} has no mamba_cache_mode 'all' (align and none)"
         yield Mistake(MODELS_JSON, f"{field}.engine_args.mamba-cache-mode", what, "leave it out")
+
+
+def _batch(field: str, model: Model, arch: Architecture, told: Arguments) -> Iterator[Mistake]:
+    # A number that is not told follows the other (engine/arg_utils.py _set_default_max_num_seqs_and_batched_tokens_args).
+    tokens = told.integer("max-num-batched-tokens", 0)
+    if not tokens:
+        return
+    where, sequences = f"{field}.engine_args.max-num-batched-tokens", told.integer("max-num-seqs", 0)
+    whole = arch.encoder or told.given.get("enable-chunked-prefill") is False
+    if tokens < sequences:
+        yield Mistake(MODELS_JSON, where, f"{tokens} is less than max_num_seqs ({sequences})", f"use at least {sequences}")
+    elif whole and tokens < model.max_model_len:
+        what = f"{tokens} is less than max_model_len ({model.max_model_len}), and this engine takes a prompt whole"
+        yield Mistake(MODELS_JSON, where, what, f"use at least {model.max_model_len}")
 
 
 def _is_stretched(given: Mapping[str, Any]) -> bool:
