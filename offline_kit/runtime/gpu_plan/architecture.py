@@ -13,11 +13,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Dict, Mapping, Optional, Tuple
 
-from . import context_length, model_families
-from .context_length import NOT_STRETCHED, Stretch, stretch_of
+from . import model_families
 from .overhead import tower
 from .overhead.tower import Tower
 from .recurrent_state import State, state_of
+from .refusals import context_length
+from .refusals.context_length import NOT_STRETCHED, Stretch, stretch_of
 
 FULL, SLIDING, CHUNKED, MLA, STATE = "full", "sliding", "chunked", "mla", "state"
 LONGEST = 1 << 12  # layers, and items of a list

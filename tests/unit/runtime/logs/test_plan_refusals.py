@@ -52,7 +52,8 @@ YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 
 def test_the_longest_context_is_that_of_the_rotary_embedding(version: str, rope: dict[str, Any], longest: int) -> None:
     """config/model.py _get_and_verify_max_len: of the wheels 0.29.0 and 0.30.0, in which YaRN differs."""
     known = with_rope(**rope)
-    assert not refusals(plan(known, "NVIDIA H200", version, max_model_len=longest))
+    accepted = plan(known, "NVIDIA H200", version, max_model_len=longest)
+    assert not refusals(accepted) and accepted.slots[KEY, "0"].need.longest == longest
     (refused,) = refusals(plan(known, "NVIDIA H200", version, max_model_len=longest + 1))
     assert refused == f"{longest + 1} is more than the {longest} tokens that the model was made for"
 

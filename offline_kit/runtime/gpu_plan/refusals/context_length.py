@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Dict, Iterator, Mapping
 
-from .vllm_version import Vllm
+from ..vllm_version import Vllm
 
 KEYS = ("rope_scaling", "rope_parameters")  # of transformers 4 and 5
 _SAID = ("rope_type", "type", "factor", "original_max_position_embeddings")
