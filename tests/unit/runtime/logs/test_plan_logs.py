@@ -33,7 +33,7 @@ def test_the_tensors_of_a_log_s_model_are_those_that_are_published(name: str) ->
 
 
 def test_every_case_has_its_model_and_says_where_it_is_from() -> None:
-    assert len(CASES) == 53
+    assert len(CASES) == 54
     for case in CASES.values():
         assert (plan_logs.FOLDER / f"models/{case['model']}.json").is_file(), case["id"]
         assert case["rule"] in ("groups", "conc") and case["logged"]
