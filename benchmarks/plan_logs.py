@@ -35,7 +35,7 @@ class Row:
 
     id: str
     truth: bool | None
-    told: str
+    outcome: str
     weights: float | None
     tokens: float | None
     kv: float | None
@@ -112,7 +112,7 @@ def row(case: Mapping[str, Any]) -> Row:
     return Row(
         id=case["id"],
         truth=logged.get("starts") if full else None,
-        told=verdict.outcome if full else "",
+        outcome=verdict.outcome if full else "",
         weights=slot.need.loaded / GIB / logged["weights"] - 1 if known and "weights" in logged else None,
         tokens=_tokens(case),
         kv=kv if full else None,
@@ -158,7 +158,7 @@ def _tokens(case: Mapping[str, Any]) -> float | None:
 
 def lines(rows: list[Row]) -> Iterator[str]:
     """The table, and the figures below it."""
-    yield "| case | truth | told | weights | tokens | KV logged, GiB | planned | inside |"
+    yield "| case | truth | outcome | weights | tokens | KV logged, GiB | planned | inside |"
     yield "| --- | --- | --- | ---: | ---: | ---: | ---: | --- |"
     for item in rows:
         truth = {True: "starts", False: "does not start", None: ""}[item.truth]
@@ -167,17 +167,17 @@ def lines(rows: list[Row]) -> Iterator[str]:
         inside += "" if item.place is None else f", at {item.place:.0%}"
         kv = "" if item.kv is None else f"{item.kv:.2f}"
         shares = f"{_share(item.weights)} | {_share(item.tokens)}"
-        yield f"| {item.id} | {truth} | {item.told} | {shares} | {kv} | {planned} | {inside} |"
+        yield f"| {item.id} | {truth} | {item.outcome} | {shares} | {kv} | {planned} | {inside} |"
     yield ""
     yield from (f"{'ok    ' if reached else 'Missed'} {figure}" for figure, reached in figures(rows))
 
 
 def figures(rows: list[Row]) -> list[tuple[str, bool]]:
     """What is promised, and whether it holds."""
-    stopped = [item for item in rows if item.truth is False and item.told]
-    started = [item for item in rows if item.truth is True and item.told]
-    wrong_yes = [item.id for item in stopped if item.told == "starts"]
-    wrong_no = [item.id for item in started if item.told == "does not start"]
+    stopped = [item for item in rows if item.truth is False and item.outcome]
+    started = [item for item in rows if item.truth is True and item.outcome]
+    wrong_yes = [item.id for item in stopped if item.outcome == "starts"]
+    wrong_no = [item.id for item in started if item.outcome == "does not start"]
     weights = [abs(item.weights) for item in rows if item.weights is not None]
     tokens = [abs(item.tokens) for item in rows if item.tokens is not None]
     inside = [item.inside for item in rows if item.inside is not None]
@@ -185,8 +185,8 @@ def figures(rows: list[Row]) -> list[tuple[str, bool]]:
     # A case that tells kv_cache_memory_bytes has a range without width, and none is held against it.
     judged = statistics.median(item.width for item in rows if item.width is not None and item.inside is not None)
     return [
-        (f"of {len(stopped)} that did not start, told 'starts': {wrong_yes or 'none'}", not wrong_yes),
-        (f"of {len(started)} that started, told 'does not start': {wrong_no or 'none'}", not wrong_no),
+        (f"of {len(stopped)} that did not start, outcome 'starts': {wrong_yes or 'none'}", not wrong_yes),
+        (f"of {len(started)} that started, outcome 'does not start': {wrong_no or 'none'}", not wrong_no),
         _within("weights", weights, 0.01),
         _within("tokens in the logged KV memory", tokens, 0.005),
         (f"logged KV memory in the range: {sum(inside)} of {len(inside)}", sum(inside) >= 0.9 * len(inside)),

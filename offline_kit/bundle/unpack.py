@@ -699,10 +699,10 @@ def _listed(path: Path) -> Tuple[str, List[str]]:
 def utf8_names() -> None:
     """Starts anew in Python's UTF-8 mode where this locale would write other names; what cannot be shown is escaped."""
     if sys.getfilesystemencoding().lower() != "utf-8":
-        told = Path("/proc/self/cmdline").read_bytes().split(b"\0")[1:-1]
+        arguments = Path("/proc/self/cmdline").read_bytes().split(b"\0")[1:-1]
         if sys.argv[0] == "-":  # this text came through a pipe that is read by now
             sys.exit("error: names of files would not be written as UTF-8: python3 -X utf8 - ...")
-        os.execv(sys.executable, [os.fsencode(sys.executable), b"-X", b"utf8", *told])
+        os.execv(sys.executable, [os.fsencode(sys.executable), b"-X", b"utf8", *arguments])
     for output in (sys.stdout, sys.stderr):
         if hasattr(output, "reconfigure"):
             output.reconfigure(errors="backslashreplace")

@@ -142,8 +142,8 @@ def _compare(verdict: Verdict, key: str, log: StartLog, *, as_json: bool) -> Non
     if key not in {model.key for model in verdict.settings.models}:
         raise click.UsageError(f"there is no model '{key}': name one of {', '.join(m.key for m in verdict.settings.models)}")
     if as_json:
-        told = [dataclasses.asdict(line) for line in compare(verdict, key, log)]
-        answer_json({"engine": key, "vllm": log.version, "refused": log.refused, "lines": told})
+        compared = [dataclasses.asdict(line) for line in compare(verdict, key, log)]
+        answer_json({"engine": key, "vllm": log.version, "refused": log.refused, "lines": compared})
     else:
         answer("\n".join(text(verdict, key, log)))
 

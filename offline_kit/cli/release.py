@@ -102,8 +102,8 @@ def release(
         raise
     except KitError as error:
         if on_failure:
-            told = {"OFFLINE_KIT_RELEASE_ERROR": str(error), "OFFLINE_KIT_RELEASE_EXIT_CODE": str(error.exit_code)}
-            _tell_failure(on_failure, told, progress)
+            variables = {"OFFLINE_KIT_RELEASE_ERROR": str(error), "OFFLINE_KIT_RELEASE_EXIT_CODE": str(error.exit_code)}
+            _tell_failure(on_failure, variables, progress)
         raise
     progress.note(
         f"released {made.version}", event="released", version=made.version, base=made.base, changes=list(made.changes)
@@ -114,24 +114,29 @@ def release(
 
 
 def _run_success(command: str, output: Path, made: Release) -> None:
-    told = {"VERSION": made.version, "FILE": str(output / made.file), "FINGERPRINT": made.fingerprint, "BASE": made.base or ""}
-    code = _run(command, {f"OFFLINE_KIT_RELEASE_{name}": value for name, value in told.items()})
+    variables = {
+        "VERSION": made.version,
+        "FILE": str(output / made.file),
+        "FINGERPRINT": made.fingerprint,
+        "BASE": made.base or "",
+    }
+    code = _run(command, {f"OFFLINE_KIT_RELEASE_{name}": value for name, value in variables.items()})
     if code:
         raise CommandFailed(
             f"{made.version} is released, and --on-success ended with {code}", where=command, remedy="run it by hand"
         )
 
 
-def _tell_failure(command: str, told: dict[str, str], progress: Progress) -> None:
+def _tell_failure(command: str, variables: dict[str, str], progress: Progress) -> None:
     """Runs the command; how it ends changes nothing about how this run ends."""
-    code = _run(command, told)
+    code = _run(command, variables)
     if code:
         progress.note(f"warning: --on-failure ended with {code}", event="finding", where=command)
 
 
-def _run(command: str, told: dict[str, str]) -> int:
+def _run(command: str, variables: dict[str, str]) -> int:
     """The exit status; what the command prints goes to stderr, so that stdout is the result alone."""
     done = subprocess.run(
-        ["/bin/sh", "-c", command], env={**os.environ, **told}, stdout=2, stdin=subprocess.DEVNULL, check=False
+        ["/bin/sh", "-c", command], env={**os.environ, **variables}, stdout=2, stdin=subprocess.DEVNULL, check=False
     )
     return done.returncode

@@ -30,10 +30,10 @@ def use_utf8_names() -> None:
 
 def print_any_name() -> None:
     """Prints in the encoding of the terminal, and escapes what that lacks."""
-    told = "PYTHONIOENCODING" in os.environ or os.environ.get("PYTHONUTF8") == "1"
+    chosen = "PYTHONIOENCODING" in os.environ or os.environ.get("PYTHONUTF8") == "1"
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(encoding=stream.encoding if told else _terminal_encoding(), errors="backslashreplace")
+            stream.reconfigure(encoding=stream.encoding if chosen else _terminal_encoding(), errors="backslashreplace")
 
 
 def _arguments() -> list[bytes]:

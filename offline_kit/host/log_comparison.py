@@ -69,7 +69,7 @@ def _memory(slot: Slot, log: StartLog) -> Iterator[Line]:
         yield _bounded("card, as CUDA reports it", Estimate(slot.card, slot.card, int(most)), log.card)
     if log.activations is not None:
         # Since 0.27 what vLLM names so has the estimate for graphs in it (gpu_worker.py peak_activation_memory).
-        graphs_too = overhead.graphs if need.told.vllm.counts_buffers else NOTHING
+        graphs_too = overhead.graphs if need.args.vllm.counts_buffers else NOTHING
         yield _bounded("activations", overhead.activations + graphs_too, log.activations)
     if log.libraries is not None:
         yield _bounded("memory outside of torch", overhead.libraries, log.libraries)
@@ -83,7 +83,7 @@ def _memory(slot: Slot, log: StartLog) -> Iterator[Line]:
 
 def _tokens(verdict: Verdict, key: str, slot: Slot, log: StartLog) -> Iterator[Line]:
     pool, blocks, length = slot.need.pool, verdict.blocks(key), verdict.settings.model(key).max_model_len
-    by = slot.need.told.vllm.tokens_by_concurrency
+    by = slot.need.args.vllm.tokens_by_concurrency
     if log.tokens is not None:
         least, likely, most = (
             pool.tokens(count, length, by_concurrency=by) for count in (blocks.least, blocks.likely, blocks.most)

@@ -57,8 +57,8 @@ class StartLog:
     @property
     def is_empty(self) -> bool:
         """Whether nothing in the text was of an engine's start."""
-        told = (self.weights, self.kv, self.tokens, self.need, self.state_blocks, self.graphs_estimate)
-        return not self.refused and all(part is None for part in told)
+        reported = (self.weights, self.kv, self.tokens, self.need, self.state_blocks, self.graphs_estimate)
+        return not self.refused and all(part is None for part in reported)
 
 
 def decode_log(data: bytes) -> str:

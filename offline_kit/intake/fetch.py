@@ -101,7 +101,7 @@ def missing_bytes(lock: Lock, store: Store) -> int:
     """How many bytes of ``lock`` the store has yet to take."""
     local = {file.sha256 for model in lock.models.values() if model.endpoint is None for file in model.files}
     wanted = {digest: size for digest, size in _sizes(lock).items() if digest not in local}
-    return sum(max(0, size - store.partial_held(digest)) for digest, size in wanted.items() if not store.path(digest).exists())
+    return sum(max(0, size - store.partial_size(digest)) for digest, size in wanted.items() if not store.path(digest).exists())
 
 
 def payload_bytes(lock: Lock) -> int:

@@ -51,21 +51,21 @@ def _place(source: str) -> str:
 
 def kit_files(head: Head, contents: Contents, small: Mapping[str, int], scan: ScanRecord | None) -> Iterator[KitFile]:
     """Every file that SHA256SUMS names; ``small``: bytes of what is no payload, by path."""
-    told = _told(head.lock)
+    described = _described(head.lock)
     elsewhere = contents.base.needs if contents.base else {}
     for path, digest in sorted((head.sums or {}).items(), key=lambda item: paths.place(item[0])):
-        if path not in told:
+        if path not in described:
             # Of a delta, SHA256SUMS is that of the full kit, and so is the bundle.json that it names.
             full = paths.DELTA_BUNDLE if contents.base and path == paths.BUNDLE else path
             yield KitFile(path, small[full], digest.hex, _OWN, contents.made_by, scan=verdict_of(scan, path))
             continue
-        count, owners, source, licence = told[path]
+        count, owners, source, licence = described[path]
         if path in elsewhere and contents.base:
             source = f"{NOT_HERE}: of {contents.base.title}"
         yield KitFile(path, count, digest.hex, owners, source, licence, verdict_of(scan, path))
 
 
-def _told(lock: Lock) -> dict[str, tuple[int, str, str, str]]:
+def _described(lock: Lock) -> dict[str, tuple[int, str, str, str]]:
     """Path of the payload -> bytes, what it belongs to, source, licence."""
     found: dict[str, tuple[int, str, str, str]] = {}
     for key, image in lock.images.items():

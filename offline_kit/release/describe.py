@@ -44,12 +44,12 @@ def describe(draft: Draft, path: Path, signer: Signer | None) -> Release:
     signed = sign(path, signer) if signer else None
     release = _entry(draft, path, signed)
     target = draft.project.manifest.target
-    told = facts(draft.lock, draft.version, draft.project.services) | {
+    described = facts(draft.lock, draft.version, draft.project.services) | {
         "release": release,
         "sums": _sums(path).name,
         "target": target.gpus if target else None,
     }
-    for suffix, text in notes(told).items():
+    for suffix, text in notes(described).items():
         replace_file(path.with_name(_stem(path) + suffix), text)
     return release
 

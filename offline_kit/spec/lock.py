@@ -167,8 +167,8 @@ class ModelCard(Frozen):
     @property
     def licences(self) -> tuple[str, ...]:
         """Its licences; where the hub has no name for one ("other"), the name that the card gives."""
-        told = (self.licence_name or self.licence,) if self.licence in ("", "other") else tuple(self.licence.split(", "))
-        return tuple(name for name in told if name)
+        names = (self.licence_name or self.licence,) if self.licence in ("", "other") else tuple(self.licence.split(", "))
+        return tuple(name for name in names if name)
 
     @field_validator("licence", "licence_name", "licence_link", "task")
     @classmethod
@@ -284,8 +284,8 @@ def spec_digest(manifest: Manifest, key: str) -> Digest:
     group, _, name = key.partition(".")
     entries: Mapping[str, Frozen] = getattr(manifest, group)
     entry = entries[name]
-    told = entry.model_dump(mode="json")
+    fields = entry.model_dump(mode="json")
     # locks of earlier versions do not know this field: it changes nothing where it is not used
-    if told.get("convert", "") is None:
-        del told["convert"]
-    return Digest.of(canonical({"platform": manifest.platform, **told}).encode())
+    if fields.get("convert", "") is None:
+        del fields["convert"]
+    return Digest.of(canonical({"platform": manifest.platform, **fields}).encode())

@@ -31,9 +31,9 @@ def check_policy(lock: Lock, policy: Policy, name: str) -> None:
 def check_scanners(asked: Collection[str], policy: Policy, name: str) -> None:
     """Raises PolicyRefused where a scanner that the policy demands is not among those that were asked."""
     if missing := [scanner for scanner in policy.scanners if scanner not in asked]:
-        told = f"'scanners' demands {_shown(policy.scanners)}, and the payload was scanned by {_shown(sorted(asked))}"
+        breach = f"'scanners' demands {_shown(policy.scanners)}, and the payload was scanned by {_shown(sorted(asked))}"
         remedy = f"name {missing[0]} under 'scan' of the manifest and build again"
-        raise PolicyRefused(f"{name} forbids this:\n{told}", remedy=remedy)
+        raise PolicyRefused(f"{name} forbids this:\n{breach}", remedy=remedy)
 
 
 def breaches(lock: Lock, policy: Policy) -> list[str]:

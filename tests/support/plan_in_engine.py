@@ -141,12 +141,12 @@ def _state(record: dict[str, Any], text: Any, tp: int) -> Any:
     return MambaSpec(shapes=shapes, dtypes=(torch.bfloat16, torch.bfloat16), block_size=4096)
 
 
-def blocks(wishes: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def blocks(requests: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Real engines, started; what they decided about their caches. In one process: to import vLLM takes longest."""
     from vllm.distributed import cleanup_dist_env_and_memory
 
     found = {}
-    for model, arguments in wishes.items():
+    for model, arguments in requests.items():
         found[model] = _started(model, arguments)
         cleanup_dist_env_and_memory()
     return found

@@ -48,14 +48,14 @@ def run_checks(evidence: Evidence) -> Contents | None:
     contents = _contents(evidence, lock, sums, archived.get(paths.BUNDLE))
     for path, seen in evidence.files.items():
         # 7. Weights whose own header says that they are not whole.
-        if seen.fault and path not in operators and not _told(seen, path, sums):
+        if seen.fault and path not in operators and not _same_finding(seen, path, sums):
             evidence.found(path, seen.fault)
     if evidence.form != "kit":
         _archive(evidence, archived, contents)
     return contents
 
 
-def _told(seen: Seen, path: str, sums: dict[str, Digest] | None) -> bool:
+def _same_finding(seen: Seen, path: str, sums: dict[str, Digest] | None) -> bool:
     """Whether the file is already known to be changed."""
     return seen.digest not in (None, (sums or {}).get(path, seen.digest))
 
@@ -198,7 +198,7 @@ def _contents(evidence: Evidence, lock: Lock | None, sums: dict[str, Digest] | N
         if seen is None:
             if path not in sums:
                 evidence.found(path, f"is missing, and {paths.SUMS} does not name it")
-        elif path != paths.BUNDLE and seen.digest not in (None, Digest.of(text)) and not _told(seen, path, sums):
+        elif path != paths.BUNDLE and seen.digest not in (None, Digest.of(text)) and not _same_finding(seen, path, sums):
             evidence.found(path, f"is not what follows from {paths.LOCK}")
     return contents
 

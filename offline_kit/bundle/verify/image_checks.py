@@ -34,13 +34,13 @@ def check(image: LockedImage, platform: str, files: Mapping[str, Seen]) -> Itera
         known = ARCHITECTURES.get(named, named) if isinstance(named, str) else named
         if [config.get("os"), known] != platform.split("/")[:2]:
             yield place, f"is made for {config.get('os')}/{config.get('architecture')}, not for {platform}"
-        if image.created not in ("", config.get("created")) or not _told(config.get("config")).issuperset(
+        if image.created not in ("", config.get("created")) or not _variables(config.get("config")).issuperset(
             image.environment.items()
         ):
             yield place, "its time or its variables are not the lock's"
 
 
-def _told(config: Any) -> set[tuple[str, str]]:
+def _variables(config: Any) -> set[tuple[str, str]]:
     """The variables and labels of an image configuration; none where it has another form."""
     inner = config if isinstance(config, dict) else {}
     variables, labels = inner.get("Env"), inner.get("Labels")

@@ -28,21 +28,21 @@ def components(
 ) -> Iterator[tuple[Component, Parts]]:
     """Each component with its parts, in the order of the lock. ``texts``: the small files of the kit by path."""
     for key, image in lock.images.items():
-        held = contents.get(key, ImageContents((), whole=False))
-        yield _image(key, image, held), _packages(key, held)
+        contents_of_image = contents.get(key, ImageContents((), whole=False))
+        yield _image(key, image, contents_of_image), _packages(key, contents_of_image)
     for key, model in lock.models.items():
         files = ((f"models.{key}/{file.path}", file.path, file.sha256) for file in model.files)
         yield _model(key, model), (_file(ref, name, digest) for ref, name, digest in files)
     for path, extra in lock.files.items():
-        told = (
+        licence = (
             {"externalReferences": [{"type": "distribution", "url": extra.source}]} if extra.source.startswith("http") else {}
         )
-        yield {**_file(f"files.{path}", path, extra.sha256), **told}, iter(())
+        yield {**_file(f"files.{path}", path, extra.sha256), **licence}, iter(())
     kit = {"bom-ref": "kit", "name": "offline-kit scripts, runtime and configuration", "type": "application"}
     yield kit, (_file(f"kit/{path}", path, Digest.of(content)) for path, content in sorted(texts.items()))
 
 
-def _image(key: str, image: LockedImage, held: ImageContents) -> Component:
+def _image(key: str, image: LockedImage, contents_of_image: ImageContents) -> Component:
     reference = ImageReference.parse(Source.parse(image.source, "image").rest)
     where = {"repository_url": f"{reference.registry}/{reference.repository}"}
     if reference.tag:
@@ -50,8 +50,8 @@ def _image(key: str, image: LockedImage, held: ImageContents) -> Component:
     facts = [("config", str(image.config.digest))]
     facts += [("layer", str(layer.diff_id)) for layer in image.layers]
     facts += [(f"image:{name}", text) for name, text in sorted(image.environment.items())]
-    facts += [("packages-not-read", path) for path in held.unread]
-    if not held.whole:
+    facts += [("packages-not-read", path) for path in contents_of_image.unread]
+    if not contents_of_image.whole:
         facts.append(("packages", "incomplete"))
     named = {name: image.environment.get(f"org.opencontainers.image.{name}", "") for name in ("licenses", "source")}
     return {
@@ -68,9 +68,9 @@ def _image(key: str, image: LockedImage, held: ImageContents) -> Component:
     }
 
 
-def _packages(key: str, held: ImageContents) -> Parts:
-    for package in held.packages:
-        purl = _package_url(package, held.distribution)
+def _packages(key: str, contents_of_image: ImageContents) -> Parts:
+    for package in contents_of_image.packages:
+        purl = _package_url(package, contents_of_image.distribution)
         facts = [("source-package", package["source"])] if package.get("source") else []
         yield _tidy(
             {

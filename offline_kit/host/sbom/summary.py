@@ -11,8 +11,8 @@ NONE_NAMED = "(no licence named)"
 
 def text_of(entry: dict[str, Any]) -> str:
     """The name of a licence in a bill of materials."""
-    held = entry.get("license", entry)
-    return str(held.get("id") or held.get("expression") or held.get("name"))
+    licence = entry.get("license", entry)
+    return str(licence.get("id") or licence.get("expression") or licence.get("name"))
 
 
 def by_licence(bom: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -21,9 +21,9 @@ def by_licence(bom: Mapping[str, Any]) -> dict[str, list[str]]:
     for component in bom["components"]:
         for part in (component, *component.get("components", ())):
             if part["type"] in ("container", "library", "machine-learning-model"):
-                told = [text_of(entry) for entry in part.get("licenses", ())] or [NONE_NAMED]
+                names = [text_of(entry) for entry in part.get("licenses", ())] or [NONE_NAMED]
                 kind = part["purl"].partition(":")[2].partition("/")[0] if part is not component else ""
                 where = f"{component['bom-ref']} {kind}".rstrip()
-                for name in told:
+                for name in names:
                     found.setdefault(name, []).append(f"{where} {part['name']} {part.get('version', '')}".rstrip())
     return dict(sorted(found.items(), key=lambda item: (item[0] == NONE_NAMED, item[0])))

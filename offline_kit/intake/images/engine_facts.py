@@ -11,17 +11,17 @@ from offline_kit.spec.lock import EngineFacts
 PACKAGES = ("vllm", "torch", "transformers", "flashinfer-python", "flashinfer-cubin", "flashinfer-jit-cache", "bitsandbytes")
 
 
-def engine_facts(held: ImageContents) -> EngineFacts | None:
+def engine_facts(contents: ImageContents) -> EngineFacts | None:
     """The facts of an engine image, or None where it holds no vLLM that was seen."""
-    found = {package["name"]: package["version"] for package in held.packages if package["kind"] == "pypi"}
+    found = {package["name"]: package["version"] for package in contents.packages if package["kind"] == "pypi"}
     kept = {name: found[name] for name in PACKAGES if name in found}
     # Versions alone: that a package is not there is not said, for a layer may hold it in a form that is not read.
     if "vllm" not in kept:
         return None
     return EngineFacts(
         packages=kept,
-        architectures=held.architectures,
-        tool_parsers=held.tool_parsers,
-        reasoning_parsers=held.reasoning_parsers,
+        architectures=contents.architectures,
+        tool_parsers=contents.tool_parsers,
+        reasoning_parsers=contents.reasoning_parsers,
         whole=False,
     )

@@ -26,7 +26,7 @@ class LayerScan:
         self.removed: list[str] = []
         self.whole = True
         self._wanted = wanted
-        self._held = bytearray()  # of a header, or of a body that is kept
+        self._buffer = bytearray()  # of a header, or of a body that is kept
         self._need = _BLOCK  # bytes that make the next thing whole
         self._skip = 0  # bytes to pass over before it
         self._body: tuple[bytes, str, int] | None = None  # type, path and size of the body that is being kept
@@ -43,15 +43,15 @@ class LayerScan:
                 self._skip -= passed
                 view = view[passed:]
                 continue
-            taken = view[: self._need - len(self._held)]
+            taken = view[: self._need - len(self._buffer)]
             view = view[taken.nbytes :]
-            if not self._held and taken.nbytes == self._need and self._body is None:
+            if not self._buffer and taken.nbytes == self._need and self._body is None:
                 self._header(bytes(taken))
                 continue
-            self._held += taken
-            if len(self._held) == self._need:
-                content = bytes(self._held)
-                self._held.clear()
+            self._buffer += taken
+            if len(self._buffer) == self._need:
+                content = bytes(self._buffer)
+                self._buffer.clear()
                 if self._body is None:
                     self._header(content)
                 else:
@@ -59,7 +59,7 @@ class LayerScan:
 
     def close(self) -> None:
         """No more bytes: says whether the tar came to an end."""
-        self.whole = self.whole and (self._ended or (not self._held and not self._skip and self._body is None))
+        self.whole = self.whole and (self._ended or (not self._buffer and not self._skip and self._body is None))
 
     def _header(self, record: bytes) -> None:
         if not any(record):

@@ -73,8 +73,8 @@ def _python_licences(fields: email.message.Message) -> list[str]:
     text = str(fields.get("License") or "").strip()
     if text and "\n" not in text and len(text) < 100 and text.upper() != "UNKNOWN":
         return [text]
-    told = [str(item) for item in fields.get_all("Classifier", []) if str(item).startswith(_CLASSIFIER)]
-    names = [item.rpartition(" :: ")[2] for item in told]
+    classifiers = [str(item) for item in fields.get_all("Classifier", []) if str(item).startswith(_CLASSIFIER)]
+    names = [item.rpartition(" :: ")[2] for item in classifiers]
     return sorted({name for name in names if name not in ("OSI Approved", "Other/Proprietary License")})
 
 

@@ -101,11 +101,11 @@ def _shards(where: str, weights: Iterable[str]) -> Iterator[Finding]:
     for name in weights:
         if match := _SHARD.fullmatch(name):
             sets[match[1], int(match[3]), match[4]].add(int(match[2]))
-    for (stem, count, suffix), held in sets.items():
+    for (stem, count, suffix), numbers in sets.items():
         # Some count from 0; a set is whole with as many files as its names say.
-        if len(held) < count:
-            missing = next(number for number in range(1, count + 1) if number not in held)
-            what = f"has {len(held)} of {count} shards: {stem}-{missing:05}-of-{count:05}{suffix} is missing"
+        if len(numbers) < count:
+            missing = next(number for number in range(1, count + 1) if number not in numbers)
+            what = f"has {len(numbers)} of {count} shards: {stem}-{missing:05}-of-{count:05}{suffix} is missing"
             yield Finding(True, where, what, CORRECT)
 
 

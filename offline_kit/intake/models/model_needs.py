@@ -74,9 +74,9 @@ def _no_objects(by_path: Mapping[str, LockedFile], read: Read) -> list[str]:
 
 def _quantization(config: Mapping[str, Any]) -> str:
     """How the weights are quantised; MLX says so under a key of its own."""
-    told = config.get("quantization_config")
-    if isinstance(told, dict):
-        return _text(told.get("quant_method"))
+    quantization = config.get("quantization_config")
+    if isinstance(quantization, dict):
+        return _text(quantization.get("quant_method"))
     own = config.get("quantization")
     return "mlx" if isinstance(own, dict) and "group_size" in own else ""
 

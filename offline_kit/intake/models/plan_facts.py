@@ -38,7 +38,7 @@ class Reader(Protocol):
         """The bytes from ``start`` up to ``end``, or fewer at the end of the file. Raises KitError."""
         ...
 
-    def told_by(self, file: LockedFile) -> str:
+    def reported_by(self, file: LockedFile) -> str:
         """Who says what the bytes are: an address, or empty where they were proven to have the file's digest."""
         ...
 
@@ -93,8 +93,8 @@ def _header(file: LockedFile, read: Reader, store: Store) -> safetensors.Header 
     """The tensors of one file, or None where it is no safetensors file. Raises DigestMismatch (not whole)."""
     if not file.path.endswith(".safetensors"):
         return None
-    told_by = read.told_by(file)
-    memo = f"header:3:{file.sha256}:{file.size}" + (f":{Digest.of(told_by.encode())}" if told_by else "")
+    by = read.reported_by(file)
+    memo = f"header:3:{file.sha256}:{file.size}" + (f":{Digest.of(by.encode())}" if by else "")
     kept: safetensors.Header | None = store.get_memo(memo)
     if kept is None:
         kept = _parsed(file, read)
@@ -116,7 +116,7 @@ class FromDisk:
 
     locate: Callable[[LockedFile], Path]
 
-    def told_by(self, file: LockedFile) -> str:
+    def reported_by(self, file: LockedFile) -> str:
         return ""
 
     def __call__(self, file: LockedFile, start: int, end: int) -> bytes:
@@ -138,7 +138,7 @@ class FromWeb:
     store: Store
     client: HttpClient
 
-    def told_by(self, file: LockedFile) -> str:
+    def reported_by(self, file: LockedFile) -> str:
         return "" if self.store.has(file.sha256, file.size) else self.item(file).url
 
     def __call__(self, file: LockedFile, start: int, end: int) -> bytes:

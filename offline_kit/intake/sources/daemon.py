@@ -38,8 +38,8 @@ class DaemonSource:
         name = reference.tagged or str(reference)
         with _engine() as engine:
             attributes = _inspect(engine, name)
-            told = {"os": "Os", "architecture": "Architecture", "variant": "Variant"}
-            found = image.platform_of({name: attributes.get(theirs) for name, theirs in told.items()})
+            names = {"os": "Os", "architecture": "Architecture", "variant": "Variant"}
+            found = image.platform_of({name: attributes.get(theirs) for name, theirs in names.items()})
             if not image.matches(found, context.platform):
                 what = f"the engine's image is for {found}, the manifest wants {context.platform}"
                 raise SpecError(what, where=name, remedy=f"docker pull --platform {context.platform} {name}")

@@ -170,12 +170,12 @@ class _Stream:
     """The pieces of an HTTP body as the file that tarfile reads."""
 
     def __init__(self, pieces: Iterable[bytes], context: Context) -> None:
-        self._pieces, self._held, self._context = iter(pieces), b"", context
+        self._pieces, self._buffer, self._context = iter(pieces), b"", context
 
     def read(self, size: int) -> bytes:
         if self._context.client.stopped.is_set():
             raise Interrupted("stopped")
-        while len(self._held) < size and (piece := next(self._pieces, b"")):
-            self._held = self._held + piece if self._held else piece
-        taken, self._held = self._held[:size], self._held[size:]
+        while len(self._buffer) < size and (piece := next(self._pieces, b"")):
+            self._buffer = self._buffer + piece if self._buffer else piece
+        taken, self._buffer = self._buffer[:size], self._buffer[size:]
         return taken

@@ -37,7 +37,7 @@ def pieces(path: str, locked: LockedExtra, entry: FileSpec, context: Context) ->
     if context.store.has(locked.sha256, locked.size):
         return []
     item = DownloadRequest(entry.location, title, locked.sha256, locked.size)
-    room = locked.size - context.store.partial_held(locked.sha256)
+    room = locked.size - context.store.partial_size(locked.sha256)
     return [FetchTask(str(locked.sha256), title, locked.size, functools.partial(_bring, item, context), room)]
 
 

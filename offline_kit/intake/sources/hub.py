@@ -72,10 +72,10 @@ class HubSource:
     def local_path(self, file: LockedFile, entry: ModelSpec, context: Context) -> Path:
         return context.store.path(file.sha256)
 
-    def _lock(self, entry: ModelSpec, endpoint: str, commit: str, told: HubFile, context: Context) -> LockedFile:
+    def _lock(self, entry: ModelSpec, endpoint: str, commit: str, reported: HubFile, context: Context) -> LockedFile:
         """The file with its sha256, fetched if the hub does not tell it."""
-        request = _download(entry, endpoint, commit, told.path)
-        file = dataclasses.replace(told, sha256=told.sha256 or entry.sha256.get(told.path))
+        request = _download(entry, endpoint, commit, reported.path)
+        file = dataclasses.replace(reported, sha256=reported.sha256 or entry.sha256.get(reported.path))
         if file.size is None or (file.sha256 is None and file.blob_id is None):
             file = _probe(file, request, context)
         if file.size is not None and file.sha256 is not None:
@@ -85,12 +85,12 @@ class HubSource:
             remedy = "write its sha256 under 'sha256' of the manifest, 'exclude' it, or name another hub as 'endpoint'"
             raise NotFound(what, where=entry.location, remedy=remedy)
         memo = f"git:{file.blob_id}"
-        held = context.store.get_memo(memo)
-        if held is None or not context.store.has(Digest(held), file.size):
+        previous = context.store.get_memo(memo)
+        if previous is None or not context.store.has(Digest(previous), file.size):
             request = dataclasses.replace(request, size=file.size, git_blob=file.blob_id)
-            held = str(download(context.client, context.store, request))
-            context.store.put_memo(memo, held)
-        return LockedFile(path=file.path, size=file.size, sha256=Digest(held))
+            previous = str(download(context.client, context.store, request))
+            context.store.put_memo(memo, previous)
+        return LockedFile(path=file.path, size=file.size, sha256=Digest(previous))
 
 
 def _probe(file: HubFile, request: DownloadRequest, context: Context) -> HubFile:

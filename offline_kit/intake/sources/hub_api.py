@@ -143,11 +143,11 @@ class HubApi:
             raise self._odd(url, f"the git blob id of {path[:80]!r} is none: {ascii(blob)[:60]}")
         if lfs is None:
             return HubFile(path, size, None, blob)
-        told = lfs.get("sha256", lfs.get("oid"))
+        reported = lfs.get("sha256", lfs.get("oid"))
         try:
-            return HubFile(path, size, Digest(told) if told is not None else None, None)
+            return HubFile(path, size, Digest(reported) if reported is not None else None, None)
         except (ValueError, TypeError):
-            raise self._odd(url, f"the sha256 of {path[:80]!r} is none: {ascii(told)[:80]}") from None
+            raise self._odd(url, f"the sha256 of {path[:80]!r} is none: {ascii(reported)[:80]}") from None
 
     def _ask(self, url: str) -> Reply:
         return self._client.read(url, auth=self._auth, stay=True)
@@ -175,9 +175,9 @@ def from_headers(file: HubFile, passed: Sequence[Mapping[str, str]]) -> HubFile:
     size, sha256, blob_id = file.size, file.sha256, file.blob_id
     for headers in passed:
         tag = headers.get("X-Linked-Etag", headers.get("ETag", "")).removeprefix("W/").strip('"')
-        told = headers.get("X-Checksum-Sha256", tag)
-        if sha256 is None and re.fullmatch("[0-9a-f]{64}", told):
-            sha256 = Digest(told)
+        reported = headers.get("X-Checksum-Sha256", tag)
+        if sha256 is None and re.fullmatch("[0-9a-f]{64}", reported):
+            sha256 = Digest(reported)
         if blob_id is None and _BLOB_ID.fullmatch(tag):
             blob_id = tag
         length = headers.get("X-Linked-Size", headers.get("Content-Range", "").rpartition("/")[2])

@@ -94,7 +94,7 @@ def pieces(key: str, locked: LockedModel, item: Item, context: Context) -> list[
     for file in locked.files:
         if not context.store.has(file.sha256, file.size):
             request = dataclasses.replace(item(file), title=f"{key}: {file.path}", digest=file.sha256, size=file.size)
-            room = file.size - context.store.partial_held(file.sha256)
+            room = file.size - context.store.partial_size(file.sha256)
             found.append(
                 FetchTask(str(file.sha256), request.title, file.size, functools.partial(_bring, request, context), room)
             )

@@ -85,7 +85,7 @@ class RegistrySource:
         for blob in missing.values():
             title = f"{key}: {_kind(blob, locked)} {blob.digest.short}"
             bring = functools.partial(self._bring, repository, locked, blob, title, context)
-            room = 0 if context.store.has(blob.digest, blob.size) else blob.size - context.store.partial_held(blob.digest)
+            room = 0 if context.store.has(blob.digest, blob.size) else blob.size - context.store.partial_size(blob.digest)
             found.append(FetchTask(str(blob.digest), title, blob.size, bring, room))
         return found
 

@@ -207,7 +207,7 @@ class Store:
             raise disk_error(error, self._partial) from error
         return min(length, size)
 
-    def partial_held(self, digest: Digest) -> int:
+    def partial_size(self, digest: Digest) -> int:
         """How many bytes of disk the partial download has already."""
         try:
             return (self._partial / digest.hex).stat().st_blocks * 512

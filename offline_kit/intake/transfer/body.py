@@ -38,12 +38,12 @@ def iter_body(response: requests.Response, most: int, least: LeastRate, size: in
 
 def read_small(response: requests.Response, limit: int, least: LeastRate) -> bytes:
     """The whole body, unpacked. Raises NetworkError when it is longer than ``limit``."""
-    held = bytearray()
+    waiting = bytearray()
     for piece in iter_body(response, min(limit + 1, 1 << 20), least):
-        held += piece
-        if len(held) > limit:
+        waiting += piece
+        if len(waiting) > limit:
             raise NetworkError(f"answers with more than {limit} bytes", where=response.url)
-    return bytes(held)
+    return bytes(waiting)
 
 
 def pass_over(response: requests.Response, least: LeastRate) -> None:

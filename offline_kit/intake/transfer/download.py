@@ -35,7 +35,7 @@ def download(client: HttpClient, store: Store, item: DownloadRequest, advance: A
     if item.digest is not None and item.size is not None and store.has(item.digest, item.size):
         return item.digest
     if item.size is not None:
-        require_space(store, item.size - (store.partial_held(item.digest) if item.digest else 0), item.title)
+        require_space(store, item.size - (store.partial_size(item.digest) if item.digest else 0), item.title)
     with client.slot():
         if item.digest is None or item.size is None:
             return _whole(client, store, item, advance)

@@ -25,7 +25,7 @@ from offline_kit.common.digest import CHUNK
 from offline_kit.common.errors import Interrupted, NetworkError
 from offline_kit.intake.transfer.body import pass_over, read_small
 from offline_kit.intake.transfer.connections import Session, hang_up
-from offline_kit.intake.transfer.http_errors import RetryableError, closed_proxy, told_to_wait, translate_errors
+from offline_kit.intake.transfer.http_errors import RetryableError, closed_proxy, translate_errors, wait_demanded
 from offline_kit.intake.transfer.origins import (
     REDIRECTS,
     certificates,
@@ -170,8 +170,8 @@ class HttpClient:
             if response.status_code == 407:
                 raise closed_proxy(url)
             if response.status_code in _PASSING or (response.status_code >= 500 and response.status_code != _NEVER):
-                waiting = told_to_wait(response.status_code, str(response.reason), response.headers)
-                raise self._told(waiting, url)
+                waiting = wait_demanded(response.status_code, str(response.reason), response.headers)
+                raise self._announce_wait(waiting, url)
             yield response
 
     def read(
@@ -189,8 +189,8 @@ class HttpClient:
         def attempt() -> Reply:
             with self.get(url, headers or {}, auth, form, stay) as response:
                 body = read_small(response, limit, self.least_rate())
-                told = [item.headers for item in response.history]
-                return Reply(response.status_code, response.headers, body, response.url, tuple(told))
+                hops = [item.headers for item in response.history]
+                return Reply(response.status_code, response.headers, body, response.url, tuple(hops))
 
         return self.retrying(url, attempt)
 
@@ -267,7 +267,7 @@ class HttpClient:
         what = f"sends on more than {_REDIRECTS_AT_MOST} times, the last time to {target[:200]}"
         raise NetworkError(what, where=url, remedy=_CIRCLE)
 
-    def _told(self, waiting: RetryableError | NetworkError, url: str) -> Exception:
+    def _announce_wait(self, waiting: RetryableError | NetworkError, url: str) -> Exception:
         """The error for a server that wants us to wait, which is told at once: the wait would be a riddle otherwise."""
         if isinstance(waiting, NetworkError):
             return NetworkError(waiting.what, where=url, remedy=waiting.remedy)

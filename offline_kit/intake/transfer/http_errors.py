@@ -103,11 +103,11 @@ def refusal(status: int, reason: str, title: str, url: str, said: str = "") -> K
 def server_words(body: bytes) -> str:
     """What a server says in the JSON of a refusal, as registries, token services and hubs write it; nothing of a page."""
     try:
-        told = parse_json(body, 1 << 16)
+        reported = parse_json(body, 1 << 16)
     except ValueError:
         return ""
-    entries = told.get("errors") if isinstance(told, dict) else None
-    first = entries[0] if isinstance(entries, list) and entries else told
+    entries = reported.get("errors") if isinstance(reported, dict) else None
+    first = entries[0] if isinstance(entries, list) and entries else reported
     if not isinstance(first, dict):
         return ""
     texts = (first.get(key) for key in ("message", "details", "detail", "error", "code"))
@@ -127,7 +127,7 @@ def retry_after(text: str | None) -> float | None:
         return None
 
 
-def told_to_wait(status: int, reason: str, headers: Mapping[str, str]) -> RetryableError | NetworkError:
+def wait_demanded(status: int, reason: str, headers: Mapping[str, str]) -> RetryableError | NetworkError:
     """What 408, 425, 429 and 5xx mean: how long to wait, or that nobody waits for that long."""
     said = f"HTTP {status} {reason}"
     delay = retry_after(headers.get("Retry-After"))

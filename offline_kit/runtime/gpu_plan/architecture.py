@@ -194,8 +194,8 @@ def read(config: Mapping[str, Any]) -> Architecture:
 
 def _block(quantization: Mapping[str, Any]) -> int:
     """Columns that share a scale; 0 where a row or the whole matrix has one."""
-    told = quantization.get("weight_block_size")
-    size = told[-1] if isinstance(told, list) and told else quantization.get("group_size")
+    size = quantization.get("weight_block_size")
+    size = size[-1] if isinstance(size, list) and size else quantization.get("group_size")
     return size if isinstance(size, int) and not isinstance(size, bool) and 0 < size < LONGEST else 0
 
 

@@ -29,7 +29,7 @@ _EAGER_LEVELS = ("0", "O0")
 
 @dataclass(frozen=True)
 class Arguments:
-    """What one engine was told. ``given``: every argument by its name; sizes in bytes."""
+    """What one engine was given. ``given``: every argument by its name; sizes in bytes."""
 
     given: Mapping[str, Any]
     vllm: Vllm
@@ -88,8 +88,8 @@ class Arguments:
     def sees(self) -> bool:
         """Whether images or films may be asked about: no limit of 0 on all of them."""
         limits = as_object(self.given.get("limit-mm-per-prompt"))
-        told = [limits.get(kind, 1) for kind in ("image", "video")]
-        return not self.on("language-model-only") and any(limit != 0 for limit in told)
+        asked = [limits.get(kind, 1) for kind in ("image", "video")]
+        return not self.on("language-model-only") and any(limit != 0 for limit in asked)
 
 
 def read(model: Model, settings: Settings, arch: Architecture, gpu: Gpu, vllm: Vllm) -> Arguments:
@@ -140,8 +140,13 @@ def batch(given: Mapping[str, Any], arch: Architecture, length: int, gpu: Gpu, v
 def graph_mode(given: Mapping[str, Any], arch: Architecture) -> str:
     """``cudagraph_mode``: whole decoding steps and pieces unless something else is said."""
     config = as_object(given.get("compilation-config"))
-    told = given.get("compilation-config", "")
-    level = str(config.get("level", config.get("mode", given.get("optimization-level", told if isinstance(told, int) else ""))))
+    config_or_level = given.get("compilation-config", "")
+    level = str(
+        config.get(
+            "level",
+            config.get("mode", given.get("optimization-level", config_or_level if isinstance(config_or_level, int) else "")),
+        )
+    )
     if given.get("enforce-eager") is True or arch.encoder or level in _EAGER_LEVELS:
         return "NONE"
     return str(config.get("cudagraph_mode") or "FULL_AND_PIECEWISE").rpartition(".")[2].upper()
@@ -150,9 +155,9 @@ def graph_mode(given: Mapping[str, Any], arch: Architecture) -> str:
 def graph_sizes(given: Mapping[str, Any], decoding: int, batched: int) -> Tuple[int, ...]:
     """The batch sizes for which graphs are captured."""
     config = as_object(given.get("compilation-config"))
-    told = config.get("cudagraph_capture_sizes") or given.get("cudagraph-capture-sizes")
-    if isinstance(told, list) and all(isinstance(size, int) for size in told):
-        return tuple(sorted(set(told)))
+    sizes = config.get("cudagraph_capture_sizes") or given.get("cudagraph-capture-sizes")
+    if isinstance(sizes, list) and all(isinstance(size, int) for size in sizes):
+        return tuple(sorted(set(sizes)))
     most = config.get("max_cudagraph_capture_size") or given.get("max-cudagraph-capture-size")
     most = min(most if isinstance(most, int) else min(2 * decoding, 512), batched, LARGEST_GRAPH)
     return tuple(size for size in (1, 2, 4, *range(8, 256, 8), *range(256, most + 1, 16)) if size <= most)

@@ -94,7 +94,7 @@ class Demand:
     kv_fixed: Optional[int]
     blocks: Optional[int]
     token_bytes: int
-    told: Arguments
+    args: Arguments
     longest: int
     notes: Tuple[str, ...] = field(default=())
 
@@ -116,118 +116,122 @@ class Demand:
 
 def demand(model: Model, settings: Settings, facts: Facts, gpu: Gpu, vllm: Vllm) -> Demand:
     """What ``model`` asks of ``gpu``."""
-    told = arguments.read(model, settings, facts.arch, gpu, vllm)
-    draft, options = facts.draft, kv_options(facts.arch, told)
-    cached = drafts.cached(facts.arch, told, draft.arch if draft else None)
-    how = loading(facts.arch, told, gpu)
-    held = offloaded(facts.weights(how), told)
+    args = arguments.read(model, settings, facts.arch, gpu, vllm)
+    draft, options = facts.draft, kv_options(facts.arch, args)
+    cached = drafts.cached(facts.arch, args, draft.arch if draft else None)
+    how = loading(facts.arch, args, gpu)
+    loaded_weights = offloaded(facts.weights(how), args)
     pool = kv_cache.pool(cached, options)
-    memory, blocks = told.size("kv-cache-memory-bytes"), told.integer("num-gpu-blocks-override", 0)
-    if blocks and told.vllm.checks_told_blocks:
+    memory, blocks = args.size("kv-cache-memory-bytes"), args.integer("num-gpu-blocks-override", 0)
+    if blocks and args.vllm.checks_given_blocks:
         memory = blocks * max(pool.block_bytes)
     return Demand(
-        weights=held,
+        weights=loaded_weights,
         derived=derived(facts.arch, how, model.max_model_len) if facts.tensors else 0,
-        draft=drafts.draft_weights(draft.tensors, draft.arch, told) if draft else 0,
-        adapters=adapters(facts.tensors, told),
-        overhead=overhead(facts.arch, told, gpu),
+        draft=drafts.draft_weights(draft.tensors, draft.arch, args) if draft else 0,
+        adapters=adapters(facts.tensors, args),
+        overhead=overhead(facts.arch, args, gpu),
         pool=pool,
-        kv_least=kv_least(pool, told),
+        kv_least=kv_least(pool, args),
         kv_fixed=memory if pool.groups else None,
         blocks=blocks or None,
         token_bytes=kv_cache.per_token(cached, options),
-        told=told,
+        args=args,
         longest=facts.arch.stretch.longest(facts.arch.longest, vllm) or model.max_model_len,
         notes=(
             *facts.arch.notes,
-            *notes(facts.arch, facts.tensors, told, exact=held.exact, draft=draft is not None),
+            *notes(facts.arch, facts.tensors, args, exact=loaded_weights.exact, draft=draft is not None),
             *((SHARED,) if gpu.unified else ()),
         ),
     )
 
 
-def kv_least(pool: kv_cache.Pool, told: Arguments) -> int:
+def kv_least(pool: kv_cache.Pool, args: Arguments) -> int:
     """Bytes that each rank must have for one sequence of full length."""
-    if told.vllm.needs_whole_cache_on_a_stage:
-        return sum(pool.needed(told.length, stage) for stage in range(told.pp))
-    return max(pool.needed(told.length, stage) for stage in range(told.pp))
+    if args.vllm.needs_whole_cache_on_a_stage:
+        return sum(pool.needed(args.length, stage) for stage in range(args.pp))
+    return max(pool.needed(args.length, stage) for stage in range(args.pp))
 
 
-def overhead(arch: Architecture, told: Arguments, gpu: Gpu) -> Overhead:
+def overhead(arch: Architecture, args: Arguments, gpu: Gpu) -> Overhead:
     """The estimates for one rank on ``gpu``."""
-    captured = graphs(arch, told)
-    inside = told.vllm.counts_graphs(second_runner=runs_on_v2(arch, told))
+    captured = graphs(arch, args)
+    inside = args.vllm.counts_graphs(second_runner=runs_on_v2(arch, args))
     return Overhead(
-        activations=activations(arch, told) + besides(told),
+        activations=activations(arch, args) + besides(args),
         graphs=captured if inside else NOTHING,
-        libraries=libraries(told, unified=gpu.unified),
-        buffers=buffers(arch, told),
+        libraries=libraries(args, unified=gpu.unified),
+        buffers=buffers(arch, args),
         graphs_outside=NOTHING if inside else captured,
     )
 
 
-def loading(arch: Architecture, told: Arguments, gpu: Gpu) -> Loading:
+def loading(arch: Architecture, args: Arguments, gpu: Gpu) -> Loading:
     """How the weights are loaded."""
-    online = str(told.given.get("quantization") or "")
+    online = str(args.given.get("quantization") or "")
     return Loading(
-        dtype_bytes=told.dtype_bytes,
-        tp=told.tp,
-        pp=told.pp,
-        dp=told.dp,
-        pooling=told.pooling,
-        speculative=drafts.has_own_layer(told.given),
+        dtype_bytes=args.dtype_bytes,
+        tp=args.tp,
+        pp=args.pp,
+        dp=args.dp,
+        pooling=args.pooling,
+        speculative=drafts.has_own_layer(args.given),
         online="" if arch.quantization else online,
         # Triton's kernels serve these only (gpt_oss_triton_kernels_moe.py); with LoRA it is Marlin.
-        triton=told.vllm.has_triton_kernels
+        triton=args.vllm.has_triton_kernels
         and gpu.capability is not None
         and (9, 0) <= gpu.capability < (11, 0)
-        and not told.on("enable-lora"),
-        expert_parallel=told.on("enable-expert-parallel"),
-        blind=told.on("language-model-only"),
-        tower_alone=told.given.get("mm-encoder-tp-mode") == "data",
+        and not args.on("enable-lora"),
+        expert_parallel=args.on("enable-expert-parallel"),
+        blind=args.on("language-model-only"),
+        tower_alone=args.given.get("mm-encoder-tp-mode") == "data",
     )
 
 
-def offloaded(held: Weights, told: Arguments) -> Weights:
-    """``held`` without what ``cpu_offload_gb`` keeps in the host's memory: GiB of each rank (``offloader/uva.py``)."""
-    away = int(told.number("cpu-offload-gb") * GIB)
-    return replace(held, ranks=tuple(max(rank - away, 0) for rank in held.ranks)) if away > 0 else held
+def offloaded(loaded_weights: Weights, args: Arguments) -> Weights:
+    """The weights without what ``cpu_offload_gb`` keeps in the host's memory: GiB of each rank (``offloader/uva.py``)."""
+    away = int(args.number("cpu-offload-gb") * GIB)
+    return (
+        replace(loaded_weights, ranks=tuple(max(rank - away, 0) for rank in loaded_weights.ranks))
+        if away > 0
+        else loaded_weights
+    )
 
 
-def kv_options(arch: Architecture, told: Arguments) -> kv_cache.Options:
+def kv_options(arch: Architecture, args: Arguments) -> kv_cache.Options:
     """What of the arguments the KV cache depends on."""
     kinds = {cache.kind for layer in arch.layers for cache in layer}
-    on_cpu, dtype = told.device == "cpu", told.kv_dtype
-    steps = told.pp + 1 if told.on("async-scheduling", not told.pooling) else told.pp
+    on_cpu, dtype = args.device == "cpu", args.kv_dtype
+    steps = args.pp + 1 if args.on("async-scheduling", not args.pooling) else args.pp
     hybrid = STATE in kinds and kinds != {STATE}
-    prefixes = told.on("enable-prefix-caching", not told.pooling and (told.vllm.caches_prefixes_of_hybrids or not hybrid))
-    state = told.given.get("mamba-ssm-cache-dtype", told.given.get("mamba-cache-dtype"))
+    prefixes = args.on("enable-prefix-caching", not args.pooling and (args.vllm.caches_prefixes_of_hybrids or not hybrid))
+    state = args.given.get("mamba-ssm-cache-dtype", args.given.get("mamba-cache-dtype"))
     return kv_cache.Options(
-        tp=told.tp,
-        pp=told.pp,
-        dcp=told.integer("decode-context-parallel-size", 1),
-        block=told.integer("block-size", 16 if not on_cpu or MLA in kinds else 128),
-        kv_bytes=kv_size(dtype, told.dtype_bytes),
+        tp=args.tp,
+        pp=args.pp,
+        dcp=args.integer("decode-context-parallel-size", 1),
+        block=args.integer("block-size", 16 if not on_cpu or MLA in kinds else 128),
+        kv_bytes=kv_size(dtype, args.dtype_bytes),
         kv_scale=PER_HEAD if dtype.endswith("per_token_head") else 0,
         kv_row=DS_MLA if dtype == "fp8_ds_mla" else 0,
-        model_bytes=told.dtype_bytes,
-        in_flight=told.batched * (steps if told.vllm.counts_steps_in_flight else 1),
-        speculative=told.speculative,
+        model_bytes=args.dtype_bytes,
+        in_flight=args.batched * (steps if args.vllm.counts_steps_in_flight else 1),
+        speculative=args.speculative,
         state_blocks=2 if prefixes and hybrid else 1,
-        every_state=prefixes and hybrid and _keeps_every_state(arch, told),
+        every_state=prefixes and hybrid and _keeps_every_state(arch, args),
         state_bytes=DTYPE_BYTES.get(str(state), 0),
-        hybrid=not told.on("disable-hybrid-kv-cache-manager"),
+        hybrid=not args.on("disable-hybrid-kv-cache-manager"),
         alignment=32 if on_cpu else 16,
         # platforms/interface.py _align_hybrid_block_size: 128 since 0.27; before, a log of 0.11 says 960, by FlashMLA's 64.
-        latent_alignment=128 if told.vllm.version >= (0, 27) else 64,
+        latent_alignment=128 if args.vllm.version >= (0, 27) else 64,
     )
 
 
-def _keeps_every_state(arch: Architecture, told: Arguments) -> bool:
+def _keeps_every_state(arch: Architecture, args: Arguments) -> bool:
     """Whether a state is kept for every block: of Mamba 1 and 2 alone (SupportsMambaPrefixCaching)."""
     families = {cache.state.family for layer in arch.layers for cache in layer if cache.state}
-    asked = told.given.get("mamba-cache-mode", "none")
-    wanted = (asked == "all" and told.vllm.knows_mode_all) or (asked == "none" and told.vllm.keeps_every_state)
+    asked = args.given.get("mamba-cache-mode", "none")
+    wanted = (asked == "all" and args.vllm.knows_mode_all) or (asked == "none" and args.vllm.keeps_every_state)
     return wanted and bool(families) and families <= {"mamba1", "mamba2"}
 
 

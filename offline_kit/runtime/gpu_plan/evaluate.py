@@ -95,9 +95,9 @@ def blocks_of(slots: Sequence[Slot]) -> Estimate:
     """KV blocks of the engine that has these slots."""
     if not slots or not slots[0].need.pool.groups:
         return Estimate()
-    pool, told = slots[0].need.pool, slots[0].need.blocks
-    if told is not None:
-        return Estimate.exact(told)
+    pool, given = slots[0].need.pool, slots[0].need.blocks
+    if given is not None:
+        return Estimate.exact(given)
     bounds = ([slot.kv.least for slot in slots], [slot.kv.likely for slot in slots], [slot.kv.most for slot in slots])
     return Estimate(*(pool.blocks([max(min(bound), 0)] * len(pool.block_bytes)) for bound in bounds))
 
@@ -128,7 +128,7 @@ def _with_engine(verdict: Verdict, model: Model, facts: Mapping[str, Facts], tak
     refused += lacking_memory(model, settings, pairs)
     doubts = [*doubtful_memory(model, pairs), *_unnamed(verdict, model)] if not refused else []
     if pairs and not refused:
-        doubts += unknown_weights(model, known, pairs[0][1].need.told)
+        doubts += unknown_weights(model, known, pairs[0][1].need.args)
     if slots and not refused:
         limit, doubt = _state_limit(model, settings, known, pairs)
         refused += [limit] if limit else []
@@ -188,10 +188,10 @@ def _refusals(model: Model, known: Facts, pairs: Sequence[Tuple[Gpu, Slot]], cud
     """What speaks against the engine, memory aside: of its GPUs, the first that something is wrong with."""
     if not pairs:
         return []
-    told = pairs[0][1].need.told
-    found = [*model_limits(model, known.arch, told), *quantised_shards(model, known, told)]
+    args = pairs[0][1].need.args
+    found = [*model_limits(model, known.arch, args), *quantised_shards(model, known, args)]
     for gpu, _ in pairs:
-        found += [] if found else card_limits(model, known.arch, told, gpu, cuda)
+        found += [] if found else card_limits(model, known.arch, args, gpu, cuda)
     return found
 
 
@@ -212,19 +212,19 @@ def _state_limit(
     """(What is surely, what may be too much) of ``max_num_seqs`` for the blocks of state layers."""
     slots = [slot for _, slot in pairs]
     need, blocks = slots[0].need, blocks_of(slots)
-    if not needs_a_block_each(need) or need.told.sequences <= blocks.least:
+    if not needs_a_block_each(need) or need.args.sequences <= blocks.least:
         return None, None
     found = too_many_sequences(model, need, blocks, most_sequences(model, settings, known, [gpu for gpu, _ in pairs], need))
-    return (found, None) if need.told.sequences > blocks.most else (None, found)
+    return (found, None) if need.args.sequences > blocks.most else (None, found)
 
 
 def most_sequences(model: Model, settings: Settings, known: Facts, own: Sequence[Gpu], need: Demand) -> int:
     """The highest ``max_num_seqs`` with which an engine with state layers starts by every bound; 0 where there is none."""
-    low, high = 0, need.told.sequences
+    low, high = 0, need.args.sequences
     while low < high:
         middle = (low + high + 1) // 2
         tried = dataclasses.replace(model, engine_args={**model.engine_args, ARGUMENT: middle})
-        slots = [_slot(tried, settings, known, gpu, need.told.vllm, {}) for gpu in own]
+        slots = [_slot(tried, settings, known, gpu, need.args.vllm, {}) for gpu in own]
         enough = not needs_a_block_each(slots[0].need) or blocks_of(slots).least >= middle
         low, high = (middle, high) if enough else (low, middle - 1)
     return low

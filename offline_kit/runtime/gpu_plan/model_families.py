@@ -154,9 +154,9 @@ def active_experts(text: Mapping[str, Any]) -> int:
 
 def shared_width(text: Mapping[str, Any]) -> int:
     """The inner size of the experts that all tokens pass through, together."""
-    told = text.get("shared_expert_intermediate_size")
-    if isinstance(told, int) and told:
-        return told
+    args = text.get("shared_expert_intermediate_size")
+    if isinstance(args, int) and args:
+        return args
     count = text.get("n_shared_experts")
     return count * expert_width(text) if isinstance(count, int) else 0
 
@@ -240,8 +240,8 @@ def _llama4(text: Mapping[str, Any], count: int) -> List[str]:
 
 
 def _kimi_linear(text: Mapping[str, Any], count: int) -> List[str]:
-    told = text.get("linear_attn_config")
-    full = told.get("full_attn_layers") if isinstance(told, dict) else None  # counted from 1
+    args = text.get("linear_attn_config")
+    full = args.get("full_attn_layers") if isinstance(args, dict) else None  # counted from 1
     full = full if isinstance(full, list) else []
     return ["full" if number + 1 in full else "state" for number in range(count)]
 

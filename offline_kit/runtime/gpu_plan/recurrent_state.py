@@ -34,12 +34,12 @@ class State:
     grouped: int = 0
     ssm_bytes: int = 0
 
-    def size(self, tp: int, dtype_bytes: int, speculative: int = 0, told_bytes: int = 0) -> int:
-        """Bytes of one sequence's state on one of ``tp`` ranks. ``told_bytes``: of a value, where the engine is told so."""
+    def size(self, tp: int, dtype_bytes: int, speculative: int = 0, given_bytes: int = 0) -> int:
+        """Bytes of one sequence's state on one of ``tp`` ranks. ``given_bytes``: of a value, where the engine is told so."""
         groups = self.groups if not self.groups or self.groups % tp == 0 else self.groups + tp - self.groups
         length = self.kernel - 1 + (speculative if self.family in ("mamba2", "delta") else 0)
         convolution = (self.inner + groups * self.grouped) // tp * length
-        return int(convolution * dtype_bytes) + int(self.ssm // tp * (told_bytes or self.ssm_bytes or dtype_bytes))
+        return int(convolution * dtype_bytes) + int(self.ssm // tp * (given_bytes or self.ssm_bytes or dtype_bytes))
 
 
 def state_of(config: Mapping[str, Any]) -> Optional[State]:
@@ -87,9 +87,9 @@ def _short(config: Mapping[str, Any]) -> State:
 
 
 def _kimi(config: Mapping[str, Any]) -> State:
-    told = config["linear_attn_config"]
-    values, size = told["num_heads"] * told["head_dim"], told["head_dim"]
-    return State("delta", 3 * values, told["short_conv_kernel_size"], values * size, ssm_bytes=4)
+    args = config["linear_attn_config"]
+    values, size = args["num_heads"] * args["head_dim"], args["head_dim"]
+    return State("delta", 3 * values, args["short_conv_kernel_size"], values * size, ssm_bytes=4)
 
 
 def _mamba1(inner: int, state: int, kernel: int) -> State:

@@ -34,18 +34,18 @@ def segments(verdict: Verdict, gpu: Gpu) -> List[Tuple[str, str, int]]:
     for (key, id), slot in verdict.slots.items():
         if id != gpu.id:
             continue
-        parts += [(letter, key, size) for letter, size in _held(slot) if size]
+        parts += [(letter, key, size) for letter, size in _parts(slot) if size]
     taken = sum(size for _, _, size in parts)
     return [*parts, (".", "", total - taken)] if taken < total else parts
 
 
-def _held(slot: Slot) -> List[Tuple[str, int]]:
+def _parts(slot: Slot) -> List[Tuple[str, int]]:
     """The segments of one engine, likely as it is."""
     need, likely = slot.need, slot.need.overhead
     kv = max(slot.kv.likely, 0) if need.pool.groups else 0
     beside = likely.libraries.likely + likely.buffers.likely
-    held = [("W", need.loaded), ("K", kv), ("a", likely.activations.likely), ("g", likely.graphs.likely)]
-    return [*held, ("l", max(beside, 0)), ("x", CONTEXT)]
+    parts = [("W", need.loaded), ("K", kv), ("a", likely.activations.likely), ("g", likely.graphs.likely)]
+    return [*parts, ("l", max(beside, 0)), ("x", CONTEXT)]
 
 
 def bar(verdict: Verdict, gpu: Gpu) -> str:
@@ -128,7 +128,7 @@ def _overhead(need: Demand) -> Iterator[str]:
 
 def _cache(verdict: Verdict, key: str, slot: Slot) -> Iterator[str]:
     need, blocks, length = slot.need, verdict.blocks(key), verdict.settings.model(key).max_model_len
-    pool, kv, by = need.pool, slot.kv, need.told.vllm.tokens_by_concurrency
+    pool, kv, by = need.pool, slot.kv, need.args.vllm.tokens_by_concurrency
     bounds = "" if kv.least == kv.most else f"  likely, {gib(max(kv.least, 0))} to {gib(max(kv.most, 0))}"
     yield f"  KV cache     {gib(max(kv.likely, 0)):>12}{bounds}"
     tokens = [pool.tokens(count, length, by_concurrency=by) for count in (blocks.likely, blocks.least, blocks.most)]
@@ -157,7 +157,7 @@ def as_json(verdict: Verdict, found: Sequence[Suggestion] = ()) -> Dict[str, Any
         }
         for gpu in verdict.gpus.values()
     ]
-    wishes = [{"kind": item.kind, "changes": item.changes, "card": item.card or None} for item in found]
+    suggestions = [{"kind": item.kind, "changes": item.changes, "card": item.card or None} for item in found]
     return {
         "fits": verdict.fits,
         "outcome": verdict.outcome,
@@ -166,7 +166,7 @@ def as_json(verdict: Verdict, found: Sequence[Suggestion] = ()) -> Dict[str, Any
         "engines": engines,
         "mistakes": [_mistake_json(mistake) for mistake in verdict.mistakes],
         "warnings": [_mistake_json(warning) for warning in verdict.warnings],
-        "suggestions": wishes,
+        "suggestions": suggestions,
     }
 
 
@@ -182,7 +182,7 @@ def _engine_json(verdict: Verdict, key: str) -> Dict[str, Any]:
     }
     if slots and slots[0][1].need.pool.groups:
         need, lengths = slots[0][1].need, {"max_model_len": model.max_model_len, "4096": 4096}
-        by, length = need.told.vllm.tokens_by_concurrency, model.max_model_len
+        by, length = need.args.vllm.tokens_by_concurrency, model.max_model_len
         counts = _bounds(blocks)
         found["sequences"] = {name: need.pool.sequences(blocks.likely, size) for name, size in lengths.items()}
         found["tokens"] = [need.pool.tokens(count, length, by_concurrency=by) for count in counts]

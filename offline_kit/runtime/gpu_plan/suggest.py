@@ -130,9 +130,9 @@ def _fewer(verdict: Verdict) -> Changes:
     found: Dict[str, Dict[str, Any]] = {}
     for mistake in (*verdict.mistakes, *verdict.warnings):
         match = re.fullmatch(rf"models\.(.+)\.engine_args\.{ARGUMENT}", mistake.field)
-        told = re.search(r"max_num_seqs to ([0-9]+)", mistake.remedy)
-        if match and told:
-            found[match.group(1)] = {"engine_args": {ARGUMENT: int(told.group(1))}}
+        args = re.search(r"max_num_seqs to ([0-9]+)", mistake.remedy)
+        if match and args:
+            found[match.group(1)] = {"engine_args": {ARGUMENT: int(args.group(1))}}
     return found
 
 

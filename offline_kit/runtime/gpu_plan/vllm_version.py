@@ -98,7 +98,7 @@ class Vllm:
         return (0, 16) <= self.version < (0, 32)
 
     @property
-    def checks_told_blocks(self) -> bool:
+    def checks_given_blocks(self) -> bool:
         """num_gpu_blocks_override must hold one sequence, whatever is free (0.21, kv_cache_utils.py adjusted_memory)."""
         return self.version >= (0, 21)
 

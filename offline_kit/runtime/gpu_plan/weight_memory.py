@@ -112,7 +112,7 @@ def _is_loaded(row: Row, arch: Architecture, how: Loading) -> bool:
 def _on_stage(row: Row, arch: Architecture, how: Loading, stage: Tuple[int, range]) -> float:
     """Bytes of the tensors of ``row`` on one rank of a pipeline's stage (its number and its layers)."""
     number, own = stage
-    size = float(_held(row, arch, how) * row["count"])
+    size = float(_rank_share(row, arch, how) * row["count"])
     last = number == how.pp - 1
     if "layers" in row and not _SIDE.search(row["name"]):
         places = numbers(row["layers"])
@@ -125,7 +125,7 @@ def _on_stage(row: Row, arch: Architecture, how: Loading, stage: Tuple[int, rang
     return size if tied else 0.0
 
 
-def _held(row: Row, arch: Architecture, how: Loading) -> float:
+def _rank_share(row: Row, arch: Architecture, how: Loading) -> float:
     """What one rank holds of one tensor."""
     return _sized(row, arch, how) * _part(row, arch, how)
 

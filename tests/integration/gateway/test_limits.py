@@ -16,6 +16,7 @@ from tests.support.nginx_front import GATEWAY, KEY, QUESTION, ROUTER, Gateway, a
 from tests.support.stand_ins import Names, engine
 
 PATH = "/v1/chat/completions"
+PATIENCE = 15  # seconds: an attack that works takes minutes, a busy machine does not
 
 
 @pytest.fixture
@@ -73,4 +74,4 @@ def test_bodies_of_brackets_keep_nobody_waiting(front: Gateway) -> None:
         start = time.monotonic()
         assert front.ask(PATH, json={**QUESTION, "model": "small-chat"}).json()["engine"] == "engine-second"
         waited.append(time.monotonic() - start)
-    assert max(waited) < 4, waited
+    assert max(waited) < PATIENCE, waited

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import json
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -160,7 +161,8 @@ def test_an_address_that_is_gone_is_not_waited_for(front: Gateway, engines: dict
             knock.connect_ex((SILENT, front.engine_port))
         answers = [front.ask(PATH) for _ in range(6)]
     assert {answer.status_code for answer in answers} == {200}
-    assert max(answer.elapsed.total_seconds() for answer in answers) < 4
+    tries = [float(seconds) for entry in front.entries() for seconds in re.split(" : |, ", entry["engine_seconds"])]
+    assert [seconds for seconds in tries if seconds > 0.3] and max(tries) < 4
 
 
 def test_a_name_of_which_nobody_answers_is_not_waited_for(front: Gateway, engines: dict[str, Engine]) -> None:

@@ -146,11 +146,9 @@ def test_eicar_in_a_layer_and_in_files_is_refused(project: Any, clamav: Path, re
     ],
 )
 def test_a_scanner_that_fails_refuses_the_bundle_in_one_line(project: Any, scanner: dict[str, Any], told: str) -> None:
-    began = time.monotonic()
     done = project().build({"name": "x", **scanner})
     last = [line for line in done.stderr.splitlines() if line.startswith("offline-kit: ")]
     assert done.returncode == 24 and len(last) == 1 and told in last[0] and "Traceback" not in done.stderr
-    assert time.monotonic() - began < 50
 
 
 def test_what_a_scanner_sees(project: Any, tmp_path: Path) -> None:

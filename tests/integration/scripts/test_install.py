@@ -238,9 +238,7 @@ def test_an_edited_port_moves_the_gateway(installed: Host) -> None:
 def test_an_engine_that_comes_down_is_named_with_its_reason(installed: Host, fault: str, reason: str) -> None:
     installed.fault("rerank", fault)
     try:
-        began = time.monotonic()
         done = installed.deploy("restart", "rerank")
-        assert time.monotonic() - began < 50
         assert done.returncode == 6 and fault[4:40] in done.stderr, done.stderr
         assert "engine-rerank came down while starting" in done.stderr
         assert reason in done.stderr.splitlines()[-2]

@@ -147,7 +147,7 @@ def test_a_database_beyond_the_limits_is_not_kept() -> None:
     scan.feed(header.tobuf(tarfile.GNU_FORMAT))
     assert scan.files == {} and not scan.whole
     scan.feed(bytes(1 << 20))
-    assert scan._held == b""
+    assert scan._buffer == b""
 
 
 def test_hard_links_share_what_they_name() -> None:

@@ -6,7 +6,6 @@ import gzip
 import io
 import struct
 import tarfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -109,11 +108,9 @@ def run_of_zeros(gibibytes: int) -> bytes:
 def test_a_layer_that_unpacks_without_end_is_given_up(tmp_path: Path, form: str) -> None:
     path = tmp_path / "layer"
     path.write_bytes(run_of_zeros(16) if form == "zstd" else gzip.compress(bytes(16 << 20), 9) * 80)
-    began = time.monotonic()
     with pytest.raises(DigestMismatch, match=f"the {form} layer unpacks to more than 200 times its size"):
         for _ in unpacked(path, "layer"):
             pass
-    assert time.monotonic() - began < 60
 
 
 def test_a_window_of_gigabytes_is_not_allocated(tmp_path: Path) -> None:

@@ -119,10 +119,8 @@ def test_packing_that_nobody_asked_for_is_named(client: HttpClient) -> None:
 
 @pytest.mark.parametrize("known", [True, False])
 def test_a_drip_is_given_up(client: HttpClient, tmp_path: Path, known: bool) -> None:
-    began = time.monotonic()
     with serving(drip) as url, pytest.raises(NetworkError, match=r"bytes a second, fewer than 1024 .* \(2 attempts\)"):
         download(client, Store(tmp_path), item(url, known=known))
-    assert time.monotonic() - began < 5
 
 
 def test_a_dripping_redirect_is_given_up(client: HttpClient) -> None:
@@ -132,10 +130,8 @@ def test_a_dripping_redirect_is_given_up(client: HttpClient) -> None:
             request.wfile.write(b"x")
             time.sleep(0.05)
 
-    began = time.monotonic()
     with serving(answer) as url, pytest.raises(NetworkError, match="bytes a second"):
         client.read(url)
-    assert time.monotonic() - began < 8
 
 
 def test_the_body_of_a_redirect_is_not_read_without_end(client: HttpClient) -> None:
@@ -172,14 +168,12 @@ def test_dripping_headers_are_given_up() -> None:
             request.wfile.flush()
             time.sleep(0.1)
 
-    began = time.monotonic()
     with (
         serving(answer) as url,
         HttpClient(dataclasses.replace(BRISK, read_timeout=0.5)) as client,
         pytest.raises(NetworkError, match=r"headers of the answer took more than 6 seconds \(1 attempts\)"),
     ):
         client.read(url)
-    assert time.monotonic() - began < 10
 
 
 @contextlib.contextmanager
@@ -219,13 +213,11 @@ def dripping(words: bytes) -> Iterator[int]:
 def test_what_drips_before_a_question_can_be_asked_is_given_up(
     proxied: bool, words: bytes, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    began = time.monotonic()
     with dripping(words) as port, HttpClient(dataclasses.replace(BRISK, connect_timeout=0.5, retries=1)) as client:
         if proxied:
             monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
         with pytest.raises(NetworkError, match=said):
             client.read("https://hub.example/" if proxied else f"https://127.0.0.1:{port}/")
-    assert time.monotonic() - began < 10
 
 
 @pytest.mark.parametrize(

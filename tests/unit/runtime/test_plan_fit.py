@@ -175,7 +175,7 @@ models = st.fixed_dictionaries(
     }
 )
 names = st.sampled_from([CHAT, "Qwen2.5-7B-Instruct", "gemma-2-9b-it", "gpt-oss-20b", "Jamba-v0.1", "bge-reranker-v2-m3"])
-wishes = st.lists(st.tuples(names, models), min_size=1, max_size=3)
+requests = st.lists(st.tuples(names, models), min_size=1, max_size=3)
 
 
 def build(request: list[tuple[str, dict[str, Any]]]) -> tuple[Settings, dict[str, Facts]]:
@@ -187,7 +187,7 @@ def build(request: list[tuple[str, dict[str, Any]]]) -> tuple[Settings, dict[str
 
 
 @examples(max_examples=30, deadline=None)
-@given(wishes, st.integers(8, 190), st.integers(0, 60))
+@given(requests, st.integers(8, 190), st.integers(0, 60))
 def test_more_memory_never_turns_fit_into_no_fit(request: Any, size: int, more: int) -> None:
     made, known = build(request)
     before, after = (evaluate(made, known, cards(f"4x{memory}GiB")).outcome for memory in (size, size + more))
@@ -195,7 +195,7 @@ def test_more_memory_never_turns_fit_into_no_fit(request: Any, size: int, more: 
 
 
 @examples(max_examples=30, deadline=None)
-@given(wishes, st.integers(4, 190), st.integers(0, 3))
+@given(requests, st.integers(4, 190), st.integers(0, 3))
 def test_every_mib_of_a_card_is_somewhere(request: Any, size: int, used: int) -> None:
     made, known = build(request)
     four = {id: dataclasses.replace(card, free=card.total - used * 1024) for id, card in cards(f"4x{size}GiB").items()}
@@ -210,7 +210,7 @@ def test_every_mib_of_a_card_is_somewhere(request: Any, size: int, used: int) ->
 
 
 @examples(max_examples=20, deadline=None)
-@given(wishes, st.sampled_from([16, 24, 40, 48, 80, 141]), st.sampled_from([1, 2, 4]))
+@given(requests, st.sampled_from([16, 24, 40, 48, 80, 141]), st.sampled_from([1, 2, 4]))
 def test_suggestions_fit_when_they_are_applied(request: Any, size: int, count: int) -> None:
     made, known = build(request)
     given_cards = cards(f"{count}x{size}GiB")

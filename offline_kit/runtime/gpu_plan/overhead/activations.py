@@ -24,48 +24,48 @@ from .estimate import Estimate, largest
 FEW = 128  # sequences below which torch sorts row by row, with less workspace
 
 
-def activations(arch: Architecture, told: Arguments) -> Estimate:
+def activations(arch: Architecture, args: Arguments) -> Estimate:
     """The peak of the trial run on one rank."""
-    parts = [layers(arch, told)]
-    if not told.pooling:
-        parts.append(sampler(arch, told))
-    if arch.vision is None or told.pooling or not told.sees:
+    parts = [layers(arch, args)]
+    if not args.pooling:
+        parts.append(sampler(arch, args))
+    if arch.vision is None or args.pooling or not args.sees:
         return largest(*parts)
-    return largest(vision.encoder(arch, told), vision.cache(arch, told) + largest(*parts))
+    return largest(vision.encoder(arch, args), vision.cache(arch, args) + largest(*parts))
 
 
-def layers(arch: Architecture, told: Arguments) -> Estimate:
+def layers(arch: Architecture, args: Arguments) -> Estimate:
     """What is alive at once in the widest layer."""
     width = 2 * arch.hidden + max(
-        _mlp(arch, told.tp), _experts(arch, told.tp), _attention(arch, told.tp), _state(arch, told.tp)
+        _mlp(arch, args.tp), _experts(arch, args.tp), _attention(arch, args.tp), _state(arch, args.tp)
     )
     # A pooler reads all hidden states in float32.
-    pooled = told.batched * arch.hidden * 4 if told.pooling else 0
-    return Estimate.about(told.batched * width * max(2, told.dtype_bytes), 0.8, 1.6) + Estimate(0, pooled // 2, pooled)
+    pooled = args.batched * arch.hidden * 4 if args.pooling else 0
+    return Estimate.about(args.batched * width * max(2, args.dtype_bytes), 0.8, 1.6) + Estimate(0, pooled // 2, pooled)
 
 
-def sampler(arch: Architecture, told: Arguments) -> Estimate:
+def sampler(arch: Architecture, args: Arguments) -> Estimate:
     """Logits and what is made of them, beside the hidden states of the batch."""
-    logits = min(told.sequences, told.batched) * arch.vocab
-    least, likely, most = _bytes_per_logit(arch, told)
-    states = told.batched * arch.hidden * max(2, told.dtype_bytes)
+    logits = min(args.sequences, args.batched) * arch.vocab
+    least, likely, most = _bytes_per_logit(arch, args)
+    states = args.batched * arch.hidden * max(2, args.dtype_bytes)
     # Drafted tokens have logits too.
-    drafted = 1 + told.speculative
+    drafted = 1 + args.speculative
     return Estimate(int(logits * least), int(logits * likely) + states, int(logits * most * drafted) + 2 * states)
 
 
-def runs_on_v2(arch: Architecture, told: Arguments) -> bool:
+def runs_on_v2(arch: Architecture, args: Arguments) -> bool:
     """Whether the second model runner serves this engine."""
     hybrid = any(cache.kind == STATE for layer in arch.layers for cache in layer)
-    return not told.pooling and told.vllm.second_runner(arch.model_type, hybrid=hybrid, moe=arch.experts > 0)
+    return not args.pooling and args.vllm.second_runner(arch.model_type, hybrid=hybrid, moe=arch.experts > 0)
 
 
-def _bytes_per_logit(arch: Architecture, told: Arguments) -> "tuple[float, float, float]":
-    if not told.vllm.samples_in_profile:
+def _bytes_per_logit(arch: Architecture, args: Arguments) -> "tuple[float, float, float]":
+    if not args.vllm.samples_in_profile:
         return 2, 4, 6
-    if told.vllm.sorts_logits:
-        return (18, 30, 46) if told.sequences < FEW else (37, 39, 43)
-    return (6, 7, 9) if runs_on_v2(arch, told) else (13, 14, 16)
+    if args.vllm.sorts_logits:
+        return (18, 30, 46) if args.sequences < FEW else (37, 39, 43)
+    return (6, 7, 9) if runs_on_v2(arch, args) else (13, 14, 16)
 
 
 def _mlp(arch: Architecture, tp: int) -> int:

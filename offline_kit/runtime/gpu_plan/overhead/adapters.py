@@ -18,16 +18,16 @@ from .estimate import NOTHING, Estimate
 BESIDES = Estimate(0, GIB // 4, 5 * GIB // 4)
 
 
-def adapters(tensors: Sequence[Row], told: Arguments) -> int:
+def adapters(tensors: Sequence[Row], args: Arguments) -> int:
     """Bytes on one rank."""
-    if not told.on("enable-lora"):
+    if not args.on("enable-lora"):
         return 0
-    rank, active = told.integer("max-lora-rank", 16), told.integer("max-loras", 1)
+    rank, active = args.integer("max-lora-rank", 16), args.integer("max-loras", 1)
     matrices = [row for row in tensors if len(row["shape"]) == 2 and "layers" in row]
-    values = sum((row["shape"][1] + row["shape"][0] // told.tp) * row["count"] for row in matrices)
-    return int(rank * active * values * told.dtype_bytes)
+    values = sum((row["shape"][1] + row["shape"][0] // args.tp) * row["count"] for row in matrices)
+    return int(rank * active * values * args.dtype_bytes)
 
 
-def besides(told: Arguments) -> Estimate:
+def besides(args: Arguments) -> Estimate:
     """What adapters take in the trial run beside the room for them."""
-    return BESIDES if told.on("enable-lora") else NOTHING
+    return BESIDES if args.on("enable-lora") else NOTHING

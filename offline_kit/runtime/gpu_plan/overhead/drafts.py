@@ -21,35 +21,35 @@ from ..weight_memory import Loading, weights
 WITHOUT_MODEL = ("ngram", "ngram_gpu", "[ngram]", "suffix", "custom_class")
 
 
-def speculation(told: Mapping[str, Any]) -> Mapping[str, Any]:
+def speculation(args: Mapping[str, Any]) -> Mapping[str, Any]:
     """What ``speculative_config`` says, empty where no model drafts."""
-    found = as_object(told.get("speculative-config"))
+    found = as_object(args.get("speculative-config"))
     return {} if found.get("method") in WITHOUT_MODEL else found
 
 
-def draft_folder(told: Mapping[str, Any]) -> str:
+def draft_folder(args: Mapping[str, Any]) -> str:
     """The folder below models/ of a draft of its own; empty where there is none."""
-    named = speculation(told).get("model")
+    named = speculation(args).get("model")
     return named.rstrip("/").rpartition("/models/")[2] if isinstance(named, str) else ""
 
 
-def has_own_layer(told: Mapping[str, Any]) -> bool:
+def has_own_layer(args: Mapping[str, Any]) -> bool:
     """Whether the model's own drafting layer is asked for."""
-    found = speculation(told)
+    found = speculation(args)
     return bool(found) and "model" not in found and str(found.get("method", "mtp")).endswith("mtp")
 
 
-def cached(arch: Architecture, told: Arguments, draft: Optional[Architecture]) -> Architecture:
+def cached(arch: Architecture, args: Arguments, draft: Optional[Architecture]) -> Architecture:
     """``arch`` with the layers of its draft, as far as the KV cache is concerned."""
-    if told.pp > 1:
+    if args.pp > 1:
         return arch
     own = [layer for layer in arch.layers if any(cache.kind in (FULL, MLA) for cache in layer)][-1:]
-    more = draft.layers if draft is not None else tuple(own) if has_own_layer(told.given) else ()
+    more = draft.layers if draft is not None else tuple(own) if has_own_layer(args.given) else ()
     return replace(arch, layers=(*arch.layers, *more)) if more else arch
 
 
-def draft_weights(tensors: Sequence[Row], draft: Architecture, told: Arguments) -> int:
+def draft_weights(tensors: Sequence[Row], draft: Architecture, args: Arguments) -> int:
     """Bytes of a draft's weights on one rank."""
-    ranks = speculation(told.given).get("draft_tensor_parallel_size")
-    tp = ranks if isinstance(ranks, int) and not isinstance(ranks, bool) and ranks > 0 else told.tp
-    return weights(tensors, draft, Loading(dtype_bytes=told.dtype_bytes, tp=tp)).rank
+    ranks = speculation(args.given).get("draft_tensor_parallel_size")
+    tp = ranks if isinstance(ranks, int) and not isinstance(ranks, bool) and ranks > 0 else args.tp
+    return weights(tensors, draft, Loading(dtype_bytes=args.dtype_bytes, tp=tp)).rank

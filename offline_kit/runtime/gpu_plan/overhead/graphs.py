@@ -30,19 +30,19 @@ V2 = (0.05, 0.12, 0.25)
 EXPERTS = 1.4  # times the most
 
 
-def graphs(arch: Architecture, told: Arguments) -> Estimate:
+def graphs(arch: Architecture, args: Arguments) -> Estimate:
     """What all graphs of one rank take."""
-    if not told.graphs:
+    if not args.graphs:
         return Estimate()
-    count = told.graphs * max(len(arch.layers) // told.pp, 1)
-    least, likely, most = _of_a_layer(arch, told)
-    twice = 2 if told.on("enable-lora") else 1
-    first = FIRST + (WORKSPACE if told.kv_dtype.startswith(("fp8", "nvfp4")) else NOTHING)
+    count = args.graphs * max(len(arch.layers) // args.pp, 1)
+    least, likely, most = _of_a_layer(arch, args)
+    twice = 2 if args.on("enable-lora") else 1
+    first = FIRST + (WORKSPACE if args.kv_dtype.startswith(("fp8", "nvfp4")) else NOTHING)
     return first + Estimate(int(count * least * MIB), int(count * likely * twice * MIB), int(count * most * twice * MIB))
 
 
-def _of_a_layer(arch: Architecture, told: Arguments) -> Tuple[float, float, float]:
-    least, likely, most = V2 if runs_on_v2(arch, told) else V1
-    if not told.vllm.known:
+def _of_a_layer(arch: Architecture, args: Arguments) -> Tuple[float, float, float]:
+    least, likely, most = V2 if runs_on_v2(arch, args) else V1
+    if not args.vllm.known:
         least, likely, most = V2[0], V1[1], V1[2]
     return least, likely, most * (EXPERTS if arch.experts else 1)

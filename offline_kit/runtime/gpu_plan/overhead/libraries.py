@@ -26,17 +26,17 @@ CONTEXT_COUNTED = Estimate(2 * GIB // 5, 7 * GIB // 10, 6 * GIB // 5)
 UNIFIED = Estimate(-5 * GIB, GIB, 5 * GIB)
 
 
-def libraries(told: Arguments, *, unified: bool) -> Estimate:
+def libraries(args: Arguments, *, unified: bool) -> Estimate:
     """Memory outside of torch, on one rank."""
-    alone = told.tp * told.pp * told.dp == 1
-    found = ONE if alone else SEVERAL if told.vllm.snapshot_after_nccl else WITH_NCCL
-    found += MORE_GROUPS if told.dp > 1 else Estimate()
-    found += Estimate() if told.vllm.takes_a_snapshot else CONTEXT_COUNTED
+    alone = args.tp * args.pp * args.dp == 1
+    found = ONE if alone else SEVERAL if args.vllm.snapshot_after_nccl else WITH_NCCL
+    found += MORE_GROUPS if args.dp > 1 else Estimate()
+    found += Estimate() if args.vllm.takes_a_snapshot else CONTEXT_COUNTED
     return found + UNIFIED if unified else found
 
 
-def buffers(arch: Architecture, told: Arguments) -> Estimate:
+def buffers(arch: Architecture, args: Arguments) -> Estimate:
     """What the model runner keeps for as many sequences as may run."""
-    if not told.vllm.counts_buffers or not runs_on_v2(arch, told):
+    if not args.vllm.counts_buffers or not runs_on_v2(arch, args):
         return Estimate()
-    return Estimate.exact(told.sequences * (4 * arch.vocab + arch.vocab // 8))
+    return Estimate.exact(args.sequences * (4 * arch.vocab + arch.vocab // 8))

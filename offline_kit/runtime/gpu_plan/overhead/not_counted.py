@@ -32,16 +32,16 @@ _NAMED: Tuple[Tuple[str, Callable[[Any], bool], str], ...] = (
 KNOWN_KV = ("fp8", "int8", "int4_per_token_head", "nvfp4")  # engine_memory.kv_size
 
 
-def notes(arch: Architecture, tensors: Sequence[Row], told: Arguments, *, exact: bool, draft: bool) -> List[str]:
+def notes(arch: Architecture, tensors: Sequence[Row], args: Arguments, *, exact: bool, draft: bool) -> List[str]:
     """What is not counted for one engine, a sentence each."""
     return [
         *_weights(tensors, exact=exact),
-        *_dtypes(arch, told),
-        *_drafts(told, known=draft),
-        *_parallel(told),
-        *_graphs(told),
-        *_eyes(arch, told),
-        *_named(told),
+        *_dtypes(arch, args),
+        *_drafts(args, known=draft),
+        *_parallel(args),
+        *_graphs(args),
+        *_eyes(arch, args),
+        *_named(args),
     ]
 
 
@@ -52,50 +52,50 @@ def _weights(tensors: Sequence[Row], *, exact: bool) -> Iterator[str]:
         yield "nothing is known of its weights: they are counted as 0"
 
 
-def _dtypes(arch: Architecture, told: Arguments) -> Iterator[str]:
-    online = str(told.given.get("quantization") or "")
+def _dtypes(arch: Architecture, args: Arguments) -> Iterator[str]:
+    online = str(args.given.get("quantization") or "")
     if online and not arch.quantization and online not in ONLINE:
         yield f"what quantization: {online} makes of the weights is not known here: they are counted as published"
-    if told.kv_dtype != "auto" and not told.kv_dtype.startswith(KNOWN_KV) and told.kv_dtype not in DTYPE_BYTES:
-        yield f"the KV dtype {told.kv_dtype} is not known here: it is counted as the model's own"
+    if args.kv_dtype != "auto" and not args.kv_dtype.startswith(KNOWN_KV) and args.kv_dtype not in DTYPE_BYTES:
+        yield f"the KV dtype {args.kv_dtype} is not known here: it is counted as the model's own"
 
 
-def _drafts(told: Arguments, *, known: bool) -> Iterator[str]:
-    if draft_folder(told.given) and not known:
+def _drafts(args: Arguments, *, known: bool) -> Iterator[str]:
+    if draft_folder(args.given) and not known:
         yield "the draft model of speculative_config is not counted: leave room for its weights and KV cache"
-    elif draft_folder(told.given):
+    elif draft_folder(args.given):
         yield "of the draft model its weights and KV cache are counted, its activations and graphs are not"
-    if speculation(told.given) and told.pp > 1:
+    if speculation(args.given) and args.pp > 1:
         yield "the KV cache of what drafts is not counted on a pipeline"
 
 
-def _parallel(told: Arguments) -> Iterator[str]:
-    if told.pp > 1:
+def _parallel(args: Arguments) -> Iterator[str]:
+    if args.pp > 1:
         yield "layers are counted as vLLM spreads them over a pipeline: what VLLM_PP_LAYER_PARTITION changes is not"
-    if told.dp > 1:
+    if args.dp > 1:
         yield "with data_parallel_size the buffers of its all-to-all are not counted"
 
 
-def _graphs(told: Arguments) -> Iterator[str]:
-    config = as_object(told.given.get("compilation-config"))
+def _graphs(args: Arguments) -> Iterator[str]:
+    config = as_object(args.given.get("compilation-config"))
     if config.get("pass_config") or config.get("compile_sizes"):
         yield "the passes and sizes of compilation_config are not counted"
 
 
-def _eyes(arch: Architecture, told: Arguments) -> Iterator[str]:
-    if arch.vision is None or told.pooling or not told.sees:
+def _eyes(arch: Architecture, args: Arguments) -> Iterator[str]:
+    if arch.vision is None or args.pooling or not args.sees:
         return
-    limits = as_object(told.given.get("limit-mm-per-prompt"))
+    limits = as_object(args.given.get("limit-mm-per-prompt"))
     if any(isinstance(limit, dict) for limit in limits.values()):
         yield "sizes in limit_mm_per_prompt are not counted: one image of the largest size is"
-    kwargs = as_object(told.given.get("mm-processor-kwargs"))
+    kwargs = as_object(args.given.get("mm-processor-kwargs"))
     if set(kwargs) - {"max_pixels", "min_pixels", "size"}:
         yield "mm_processor_kwargs are not counted but for max_pixels and size"
-    if told.on("skip-mm-profiling"):
+    if args.on("skip-mm-profiling"):
         yield "skip_mm_profiling leaves what looking at an image takes out of vLLM's own count: it is counted here"
 
 
-def _named(told: Arguments) -> Iterator[str]:
+def _named(args: Arguments) -> Iterator[str]:
     for name, moves, what in _NAMED:
-        if name in told.given and moves(told.given[name]):
+        if name in args.given and moves(args.given[name]):
             yield f"not counted: {what} ({name.replace('-', '_')})"

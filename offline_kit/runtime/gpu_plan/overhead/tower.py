@@ -46,12 +46,12 @@ def subset(config: Mapping[str, Any]) -> Dict[str, Any]:
 
 def read(config: Mapping[str, Any]) -> Optional[Tower]:
     """The tower of a model with this config.json, or None where it has none."""
-    told = config.get("vision_config")
-    if told is None:
+    args = config.get("vision_config")
+    if args is None:
         return None
-    told = told if isinstance(told, dict) else {}
-    kind = str(told.get("model_type") or config.get("model_type", ""))
-    sizes = {key: next((told[name] for name in names if isinstance(told.get(name), int)), 0) for key, names in _KEYS.items()}
+    args = args if isinstance(args, dict) else {}
+    kind = str(args.get("model_type") or config.get("model_type", ""))
+    sizes = {key: next((args[name] for name in names if isinstance(args.get(name), int)), 0) for key, names in _KEYS.items()}
     tokens = config.get("mm_tokens_per_image")
     return Tower(
         hidden=sizes["hidden"],

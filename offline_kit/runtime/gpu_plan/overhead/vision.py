@@ -31,36 +31,36 @@ class Load:
     tokens: int
 
 
-def encoder(arch: Architecture, told: Arguments) -> Estimate:
+def encoder(arch: Architecture, args: Arguments) -> Estimate:
     """The peak while images are encoded, on one rank."""
-    tower, load = arch.vision, _load(arch, told)
+    tower, load = arch.vision, _load(arch, args)
     if tower is None or load is None:
         return UNKNOWN
-    alone = told.given.get("mm-encoder-tp-mode") == "data"
-    tp = 1 if alone else told.tp
+    alone = args.given.get("mm-encoder-tp-mode") == "data"
+    tp = 1 if alone else args.tp
     width = ((3 if tower.gated else 2) * tower.inner + 3 * tower.hidden) // tp + 2 * tower.hidden
     output = load.tokens * arch.hidden
     return Estimate.about((load.patches * width + output) * 2, 0.85, 1.35)
 
 
-def cache(arch: Architecture, told: Arguments) -> Estimate:
+def cache(arch: Architecture, args: Arguments) -> Estimate:
     """What stays of the images while the layers run."""
-    load = _load(arch, told)
+    load = _load(arch, args)
     return Estimate.about(load.tokens * arch.hidden * 2, 1, 1) if load else Estimate(0, 128 * MIB, 256 * MIB)
 
 
-def _load(arch: Architecture, told: Arguments) -> Optional[Load]:
+def _load(arch: Architecture, args: Arguments) -> Optional[Load]:
     tower = arch.vision
     if tower is None or not tower.hidden or not tower.patch:
         return None
     if tower.image and not tower.any_size:
         patches = (tower.image // tower.patch) ** 2
         tokens = tower.tokens or max(patches // tower.merge**2, 1)
-        images = max(told.batched // tokens, 1)
-        limit = as_object(told.given.get("limit-mm-per-prompt")).get("image")
-        images = min(images, max(limit, 1) * told.sequences) if isinstance(limit, int) else images
+        images = max(args.batched // tokens, 1)
+        limit = as_object(args.given.get("limit-mm-per-prompt")).get("image")
+        images = min(images, max(limit, 1) * args.sequences) if isinstance(limit, int) else images
         return Load(patches * images, tokens * images)
-    tokens = _largest(tower, as_object(told.given.get("mm-processor-kwargs")))
+    tokens = _largest(tower, as_object(args.given.get("mm-processor-kwargs")))
     return Load(tokens * tower.merge**2, tokens)
 
 

@@ -29,14 +29,14 @@ DRIVERS = {13: 580, 12: 525, 11: 450}
 _DATA_CENTRE = re.compile(r"\b(?:Tesla|[ABHLTV][0-9]{1,3}[SG]?|GB[23]00|GH200)\b")
 
 
-def card_limits(model: Model, arch: Architecture, told: Arguments, gpu: Gpu, cuda: Optional[int]) -> Iterator[Mistake]:
+def card_limits(model: Model, arch: Architecture, args: Arguments, gpu: Gpu, cuda: Optional[int]) -> Iterator[Mistake]:
     """Why ``gpu`` cannot run ``model``."""
     if gpu.driver is not None and not is_data_centre(gpu):
         yield from driver_limits(gpu, cuda)
     if gpu.capability is None:
         return
     field, have = f"models.{model.key}", f"GPU {gpu.id} ({gpu.name}) has compute capability {_dotted(gpu.capability)}"
-    quantization = str(told.given.get("quantization") or arch.quantization)
+    quantization = str(args.given.get("quantization") or arch.quantization)
     needed = QUANTIZATION.get(quantization, OLDEST)
     if gpu.capability < OLDEST:
         yield Mistake(MODELS_JSON, field, f"{have}, vLLM's kernels start at 7.5", "use a newer GPU")
@@ -48,7 +48,7 @@ def card_limits(model: Model, arch: Architecture, told: Arguments, gpu: Gpu, cud
     if arch.sparse and gpu.capability < SPARSE:
         what = f"{have}, sparse attention (DeepSeek-V3.2, GLM-5) needs {_dotted(SPARSE)}"
         yield Mistake(MODELS_JSON, field, what, "use a newer GPU, or another model")
-    for what, remedy in kv_dtype_limits(arch, told, gpu.capability):
+    for what, remedy in kv_dtype_limits(arch, args, gpu.capability):
         yield Mistake(MODELS_JSON, f"{field}.engine_args", f"{have}, {what}", remedy)
 
 

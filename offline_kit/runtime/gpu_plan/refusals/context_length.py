@@ -48,9 +48,9 @@ def stretch_of(text: Mapping[str, Any]) -> Stretch:
     found = NOT_STRETCHED
     if "gemma3" in str(text.get("model_type", "")):
         return found
-    for told in _parameters(text):
-        kind = str(told.get("rope_type") or told.get("type") or "default")
-        factor, original = _number(told.get("factor")), _number(told.get("original_max_position_embeddings"))
+    for entry in _parameters(text):
+        kind = str(entry.get("rope_type") or entry.get("type") or "default")
+        factor, original = _number(entry.get("factor")), _number(entry.get("original_max_position_embeddings"))
         if factor and kind not in _PUBLISHED:
             found = Stretch(factor, kind.endswith("yarn"), int(original))
     return found
@@ -58,14 +58,14 @@ def stretch_of(text: Mapping[str, Any]) -> Stretch:
 
 def _parameters(text: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     for key in KEYS:
-        told = text.get(key)
-        if isinstance(told, dict):
-            yield from [told, *(part for part in told.values() if isinstance(part, dict))]
+        entry = text.get(key)
+        if isinstance(entry, dict):
+            yield from [entry, *(part for part in entry.values() if isinstance(part, dict))]
 
 
-def _kept(told: Mapping[str, Any], *, deep: bool) -> Dict[str, Any]:
-    kept: Dict[str, Any] = {name: told[name] for name in _SAID if isinstance(told.get(name), (str, int, float))}
-    parts = {name: _kept(part, deep=False) for name, part in told.items() if deep and isinstance(part, dict)}
+def _kept(entry: Mapping[str, Any], *, deep: bool) -> Dict[str, Any]:
+    kept: Dict[str, Any] = {name: entry[name] for name in _SAID if isinstance(entry.get(name), (str, int, float))}
+    parts = {name: _kept(part, deep=False) for name, part in entry.items() if deep and isinstance(part, dict)}
     return {**kept, **{name: part for name, part in parts.items() if part}}
 
 

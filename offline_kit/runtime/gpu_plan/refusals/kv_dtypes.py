@@ -19,13 +19,13 @@ SINKS = ("gpt_oss",)
 REMEDY = "leave kv_cache_dtype out"
 
 
-def kv_dtype_limits(arch: Architecture, told: Arguments, capability: Tuple[int, int]) -> Iterator[Tuple[str, str]]:
+def kv_dtype_limits(arch: Architecture, args: Arguments, capability: Tuple[int, int]) -> Iterator[Tuple[str, str]]:
     """(What is wrong with the KV dtype on such a card, what to do)."""
     if arch.latent or arch.encoder:
         return
-    if told.kv_dtype.startswith("nvfp4") and capability[0] != 10:
+    if args.kv_dtype.startswith("nvfp4") and capability[0] != 10:
         yield "an nvfp4 KV cache needs 10.0 (FlashInfer's kernels of TensorRT-LLM)", REMEDY
-    if not told.kv_dtype.startswith("fp8") or capability >= (8, 9):
+    if not args.kv_dtype.startswith("fp8") or capability >= (8, 9):
         return
     if capability < (8, 0):
         yield "an fp8 KV cache needs 8.0 (FlashInfer)", REMEDY

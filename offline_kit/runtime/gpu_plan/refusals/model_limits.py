@@ -21,21 +21,21 @@ from ..arguments import Arguments
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 
 
-def model_limits(model: Model, arch: Architecture, told: Arguments) -> Iterator[Mistake]:
+def model_limits(model: Model, arch: Architecture, args: Arguments) -> Iterator[Mistake]:
     """What of the model's own numbers speaks against starting it."""
-    field, stages = f"models.{model.key}", told.pp
+    field, stages = f"models.{model.key}", args.pp
     yield from _heads(model, arch)
     if arch.layers and stages > len(arch.layers):
         what = f"{stages} stages for {len(arch.layers)} layers"
         yield Mistake(MODELS_JSON, f"{field}.engine_args.pipeline-parallel-size", what, "use fewer")
-    yield from _context_ranks(model, arch, told)
-    yield from _cache_arguments(field, arch, told)
-    yield from _batch(field, model, arch, told)
-    if told.on("enable-lora") and (rank := told.integer("max-lora-rank", 16)) not in LORA_RANKS:
+    yield from _context_ranks(model, arch, args)
+    yield from _cache_arguments(field, arch, args)
+    yield from _batch(field, model, arch, args)
+    if args.on("enable-lora") and (rank := args.integer("max-lora-rank", 16)) not in LORA_RANKS:
         known = ", ".join(str(size) for size in LORA_RANKS)
         yield Mistake(MODELS_JSON, f"{field}.engine_args.max-lora-rank", f"vLLM has none of {rank}", f"use one of {known}")
-    longest = arch.stretch.longest(arch.longest, told.vllm)
-    if longest and model.max_model_len > longest and not _is_stretched(told.given):
+    longest = arch.stretch.longest(arch.longest, args.vllm)
+    if longest and model.max_model_len > longest and not _is_stretched(args.given):
         what = f"{model.max_model_len} is more than the {longest} tokens that the model was made for"
         yield Mistake(MODELS_JSON, f"{field}.max_model_len", what, f"use at most {longest}")
 
@@ -50,8 +50,8 @@ def _heads(model: Model, arch: Architecture) -> Iterator[Mistake]:
         yield Mistake(MODELS_JSON, field, what, f"use a divisor or multiple of {arch.kv_heads}")
 
 
-def _context_ranks(model: Model, arch: Architecture, told: Arguments) -> Iterator[Mistake]:
-    ranks, tp = told.integer("decode-context-parallel-size", 1), told.tp
+def _context_ranks(model: Model, arch: Architecture, args: Arguments) -> Iterator[Mistake]:
+    ranks, tp = args.integer("decode-context-parallel-size", 1), args.tp
     field = f"models.{model.key}.engine_args.decode-context-parallel-size"
     if tp % ranks:
         yield Mistake(MODELS_JSON, field, f"{ranks} does not divide tensor_parallel_size ({tp})", "leave it out")
@@ -60,22 +60,22 @@ def _context_ranks(model: Model, arch: Architecture, told: Arguments) -> Iterato
         yield Mistake(MODELS_JSON, field, what, "leave it out, or use more GPUs (tensor_parallel_size)")
 
 
-def _cache_arguments(field: str, arch: Architecture, told: Arguments) -> Iterator[Mistake]:
-    if told.kv_dtype == "fp8_ds_mla" and not arch.latent:
+def _cache_arguments(field: str, arch: Architecture, args: Arguments) -> Iterator[Mistake]:
+    if args.kv_dtype == "fp8_ds_mla" and not arch.latent:
         what = "fp8_ds_mla holds the rows of sparse MLA (DeepSeek-V3.2, GLM-5), and this model has none"
         yield Mistake(MODELS_JSON, f"{field}.engine_args.kv-cache-dtype", what, "use fp8, or leave it out")
-    if told.given.get("mamba-cache-mode") == "all" and told.vllm.known and told.vllm.version >= (0, 32):
-        what = f"vLLM {told.vllm} has no mamba_cache_mode 'all' (align and none)"
+    if args.given.get("mamba-cache-mode") == "all" and args.vllm.known and args.vllm.version >= (0, 32):
+        what = f"vLLM {args.vllm} has no mamba_cache_mode 'all' (align and none)"
         yield Mistake(MODELS_JSON, f"{field}.engine_args.mamba-cache-mode", what, "leave it out")
 
 
-def _batch(field: str, model: Model, arch: Architecture, told: Arguments) -> Iterator[Mistake]:
+def _batch(field: str, model: Model, arch: Architecture, args: Arguments) -> Iterator[Mistake]:
     # A number that is not told follows the other (engine/arg_utils.py _set_default_max_num_seqs_and_batched_tokens_args).
-    tokens = told.integer("max-num-batched-tokens", 0)
+    tokens = args.integer("max-num-batched-tokens", 0)
     if not tokens:
         return
-    where, sequences = f"{field}.engine_args.max-num-batched-tokens", told.integer("max-num-seqs", 0)
-    whole = arch.encoder or told.given.get("enable-chunked-prefill") is False
+    where, sequences = f"{field}.engine_args.max-num-batched-tokens", args.integer("max-num-seqs", 0)
+    whole = arch.encoder or args.given.get("enable-chunked-prefill") is False
     if tokens < sequences:
         yield Mistake(MODELS_JSON, where, f"{tokens} is less than max_num_seqs ({sequences})", f"use at least {sequences}")
     elif whole and tokens < model.max_model_len:

@@ -25,17 +25,17 @@ _EXPERT = re.compile(r"(?:^|\.)experts\.")
 _FINEST = 32  # below that blocks of experts are not made finer
 
 
-def quantised_shards(model: Model, known: Facts, told: Arguments) -> Iterator[Mistake]:
+def quantised_shards(model: Model, known: Facts, args: Arguments) -> Iterator[Mistake]:
     """One line where a rank would hold a part of a block."""
     block = known.arch.block
-    if not block or told.tp * told.dp == 1:
+    if not block or args.tp * args.dp == 1:
         return
     for row in known.tensors:
         columns = _columns(row, known.arch)
         if columns is None or _SIDE.search(row["name"]):
             continue
-        ranks = _ranks(row["name"], told)
-        if ranks == 1 or _whole_blocks(columns, ranks, block, row, known.arch, told):
+        ranks = _ranks(row["name"], args)
+        if ranks == 1 or _whole_blocks(columns, ranks, block, row, known.arch, args):
             continue
         fits = [str(size) for size in (1, 2, 4, 8) if columns % (size * block) == 0]
         name = row["name"].rpartition(".")[0].rpartition("*.")[2]
@@ -58,15 +58,15 @@ def _columns(row: Row, arch: Architecture) -> Optional[int]:
     return int(rows) if arch.quantization == "awq" and row["dtype"] == "I32" and not _EXPERT.search(row["name"]) else None
 
 
-def _ranks(name: str, told: Arguments) -> int:
+def _ranks(name: str, args: Arguments) -> int:
     if not _EXPERT.search(name):
-        return told.tp
-    return 1 if told.on("enable-expert-parallel") else told.tp * told.dp
+        return args.tp
+    return 1 if args.on("enable-expert-parallel") else args.tp * args.dp
 
 
-def _whole_blocks(columns: int, ranks: int, block: int, row: Row, arch: Architecture, told: Arguments) -> bool:
+def _whole_blocks(columns: int, ranks: int, block: int, row: Row, arch: Architecture, args: Arguments) -> bool:
     part, rest = divmod(columns, ranks)
     if rest or part % block == 0:
         return True  # what does not divide at all is refused for its heads, or padded
     finer = math.gcd(math.gcd(block, part), arch.hidden)
-    return _EXPERT.search(row["name"]) is not None and told.vllm.refines_expert_blocks and finer >= _FINEST
+    return _EXPERT.search(row["name"]) is not None and args.vllm.refines_expert_blocks and finer >= _FINEST

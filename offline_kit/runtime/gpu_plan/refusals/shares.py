@@ -46,8 +46,8 @@ def arithmetic(model: Model, gpu: Gpu, slot: Slot) -> str:
     need, length = slot.need, model.max_model_len
     parts = f"{gib(need.loaded)} weights"
     if need.kv_fixed is not None:
-        told = "kv_cache_memory_bytes" if need.blocks is None else f"{need.blocks} blocks of num_gpu_blocks_override"
-        parts += f" + {gib(need.kv_fixed)} KV cache ({told}; {gib(need.kv_least)} for {length} tokens)"
+        args = "kv_cache_memory_bytes" if need.blocks is None else f"{need.blocks} blocks of num_gpu_blocks_override"
+        parts += f" + {gib(need.kv_fixed)} KV cache ({args}; {gib(need.kv_least)} for {length} tokens)"
     elif need.pool.groups:
         parts += f" + {gib(need.kv_least)} KV cache of {length} tokens"
     total, least = need.overhead.total, need.least

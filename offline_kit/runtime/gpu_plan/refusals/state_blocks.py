@@ -19,13 +19,13 @@ ARGUMENT = "max-num-seqs"
 def needs_a_block_each(need: Demand) -> bool:
     """Whether vLLM compares max_num_seqs with the blocks of this engine."""
     states = any(page.kind == STATE for group in need.pool.groups for _, page in group.members)
-    return states and need.told.full_graphs and need.told.vllm.refuses_few_state_blocks
+    return states and need.args.full_graphs and need.args.vllm.refuses_few_state_blocks
 
 
 def too_many_sequences(model: Model, need: Demand, blocks: Estimate, most: int) -> Mistake:
     """``max_num_seqs`` is above so many blocks; ``most``: the highest that starts, 0 for none."""
-    told = ARGUMENT in need.told.given
+    given = ARGUMENT in need.args.given
     counted = str(blocks.most) if blocks.least == blocks.most else f"{blocks.least} to {blocks.most}"
-    what = f"max_num_seqs is {need.told.sequences}{'' if told else ' by default'}, its state layers have {counted} blocks"
+    what = f"max_num_seqs is {need.args.sequences}{'' if given else ' by default'}, its state layers have {counted} blocks"
     remedy = f"set max_num_seqs to {most} or less" if most else "raise gpu_memory_utilization, or take a larger GPU"
     return Mistake(MODELS_JSON, f"models.{model.key}.engine_args.{ARGUMENT}", what, remedy)

@@ -23,9 +23,9 @@ AS_STORED = (
 REMEDY = "start it on such a card before it travels, or take a form with safetensors"
 
 
-def unknown_weights(model: Model, known: Facts, told: Arguments) -> Iterator[Mistake]:
+def unknown_weights(model: Model, known: Facts, args: Arguments) -> Iterator[Mistake]:
     """One line a reason why the weights of ``model`` are not known."""
-    field, online = f"models.{model.key}.path", str(told.given.get("quantization") or "")
+    field, online = f"models.{model.key}.path", str(args.given.get("quantization") or "")
     if not known.tensors:
         what = "nothing is known of its weights (no headers of safetensors), they are counted as 0"
         yield Mistake(MODELS_JSON, field, what, REMEDY)
@@ -38,6 +38,6 @@ def unknown_weights(model: Model, known: Facts, told: Arguments) -> Iterator[Mis
     elif online and not known.arch.quantization and online not in ONLINE:
         what = f"what quantization: {online} makes of the weights is not known: they are counted as published"
         yield Mistake(MODELS_JSON, f"models.{model.key}.engine_args.quantization", what, REMEDY)
-    if (folder := draft_folder(told.given)) and known.draft is None:
+    if (folder := draft_folder(args.given)) and known.draft is None:
         what = f"nothing is known of the draft '{folder}': its weights and KV cache are not counted"
         yield Mistake(MODELS_JSON, f"models.{model.key}.engine_args.speculative-config", what, "carry it as a model of the kit")

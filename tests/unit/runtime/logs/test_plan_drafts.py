@@ -21,7 +21,7 @@ DRAFT: dict[str, Any] = {"method": "draft_model", "model": "/models/small", "num
 MTP: dict[str, Any] = {"method": "mtp", "num_speculative_tokens": 1}
 
 
-def wished(model: dict[str, Any]) -> Settings:
+def requested(model: dict[str, Any]) -> Settings:
     """A configuration of one engine."""
     made: dict[str, Any] = {KEY: model}
     return settings(**made)
@@ -29,9 +29,9 @@ def wished(model: dict[str, Any]) -> Settings:
 
 def planned(name: str, where: str = "80GiB", version: str = "0.33", tp: int = 1, more: str = "", **args: Any) -> Verdict:
     """The plan of a logged model with these arguments; ``more``: a model that the kit carries as "small"."""
-    wish = wished({"dtype": "auto", "max_model_len": 4096, "tensor_parallel_size": tp, "engine_args": args})
+    request = requested({"dtype": "auto", "max_model_len": 4096, "tensor_parallel_size": tp, "engine_args": args})
     known = {KEY: plan_logs.facts(name)} | ({"small": plan_logs.facts(more)} if more else {})
-    return evaluate(wish, known, cards(where), Image(vllm=Vllm.parse(version)))
+    return evaluate(request, known, cards(where), Image(vllm=Vllm.parse(version)))
 
 
 def need(*words: Any, **more: Any) -> Demand:
@@ -48,8 +48,8 @@ def test_a_draft_of_the_kit_is_counted_with_weights_and_cache() -> None:
     assert any("its activations and graphs are not" in note for note in with_draft.notes)
     halves = need("Qwen3-8B", "2x80GiB", tp=2, more="Qwen2.5-0.5B-Instruct", speculative_config=DRAFT)
     assert 0.4 * with_draft.draft < halves.draft < 0.6 * with_draft.draft
-    told = {**DRAFT, "draft_tensor_parallel_size": 1}
-    assert need("Qwen3-8B", "2x80GiB", tp=2, more="Qwen2.5-0.5B-Instruct", speculative_config=told).draft == with_draft.draft
+    given = {**DRAFT, "draft_tensor_parallel_size": 1}
+    assert need("Qwen3-8B", "2x80GiB", tp=2, more="Qwen2.5-0.5B-Instruct", speculative_config=given).draft == with_draft.draft
 
 
 def test_a_draft_that_is_not_known_leaves_a_doubt() -> None:
@@ -72,8 +72,8 @@ def test_a_model_s_own_drafting_layer_is_one_more_layer_of_attention() -> None:
 @pytest.mark.parametrize("method", ["ngram", "suffix"])
 def test_methods_without_a_model_take_no_weights(method: str) -> None:
     bare = need("Qwen3.6-27B")
-    told = need("Qwen3.6-27B", speculative_config={"method": method, "num_speculative_tokens": 4})
-    assert told.loaded == bare.loaded and told.token_bytes == bare.token_bytes
+    given = need("Qwen3.6-27B", speculative_config={"method": method, "num_speculative_tokens": 4})
+    assert given.loaded == bare.loaded and given.token_bytes == bare.token_bytes
 
 
 def test_what_drafts_on_a_pipeline_is_named() -> None:
@@ -103,11 +103,11 @@ NEMOTRON = {
 )
 def test_states_that_are_kept_for_every_block(version: str, args: dict[str, Any], every: bool) -> None:
     """kv_cache_interface.py MambaSpec.max_memory_usage_bytes, models/config.py MambaModelConfig: "all" from 0.16 to 0.27 where
-    prefix caching is on and the model can, to 0.31 where it is told; blocks are multiples of the chunk, 256."""
+    prefix caching is on and the model can, to 0.31 where it is given; blocks are multiples of the chunk, 256."""
     arch = architecture.read(architecture.subset(NEMOTRON))
-    wish = wished({"dtype": "auto", "max_model_len": 131072, "engine_args": args})
+    request = requested({"dtype": "auto", "max_model_len": 131072, "engine_args": args})
     image = Image(vllm=Vllm.parse(version))
-    verdict = evaluate(wish, {KEY: Facts(arch, ())}, cards("80GiB"), image)
+    verdict = evaluate(request, {KEY: Facts(arch, ())}, cards("80GiB"), image)
     pool = verdict.slots[KEY, "0"].need.pool
     block = next(page.block for group in pool.groups for _, page in group.members)
     states = sum(1 for group in pool.groups if any(page.kind == "state" for _, page in group.members))

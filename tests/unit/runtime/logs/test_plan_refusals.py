@@ -79,7 +79,7 @@ def test_numbers_that_vllm_does_not_take_together(arguments: dict[str, Any], sai
 def test_a_batch_that_is_told_bounds_the_sequences_that_are_not() -> None:
     """engine/arg_utils.py _set_default_max_num_seqs_and_batched_tokens_args."""
     verdict = plan(plan_logs.facts("Llama-3.1-8B-Instruct"), "NVIDIA H200", arguments={"max_num_batched_tokens": 512})
-    assert verdict.slots[KEY, "0"].need.told.sequences == 512
+    assert verdict.slots[KEY, "0"].need.args.sequences == 512
 
 
 @pytest.mark.parametrize(

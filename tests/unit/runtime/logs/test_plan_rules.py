@@ -34,7 +34,7 @@ def need(name: str, **changes: Any) -> Demand:
     return logged(name, **changes).slots[KEY, "0"].need
 
 
-def wish(env: str = "", **values: Any) -> Settings:
+def request(env: str = "", **values: Any) -> Settings:
     """A configuration of one engine."""
     made: dict[str, Any] = {KEY: {"dtype": "auto", **values}}
     return settings(env=env, **made)
@@ -44,7 +44,7 @@ def model(name: str, where: str = "80GiB", version: str = "0.33", **arguments: A
     """What a model of the logs asks for with these arguments."""
     known = {KEY: plan_logs.facts(name)}
     return (
-        evaluate(wish(max_model_len=4096, engine_args=arguments), known, cards(where), Image(vllm=Vllm.parse(version)))
+        evaluate(request(max_model_len=4096, engine_args=arguments), known, cards(where), Image(vllm=Vllm.parse(version)))
         .slots[KEY, "0"]
         .need
     )
@@ -151,20 +151,20 @@ def test_flashinfer_s_workspace_is_made_with_the_first_graph() -> None:
     """envs.py VLLM_FLASHINFER_WORKSPACE_BUFFER_SIZE; a log of 64 layers and 9 graphs, fp8: "Estimated ...: 0.61 GiB"."""
     args: dict[str, Any] = {"max_num_seqs": 8, "max_num_batched_tokens": 65536}
     fp8, plain = (model("Qwen3.6-27B-NVFP4", version="0.23", kv_cache_dtype=kind, **args) for kind in ("fp8", "auto"))
-    assert fp8.told.graphs == 9 and fp8.overhead.graphs.least <= 0.61 * GIB <= fp8.overhead.graphs.most
+    assert fp8.args.graphs == 9 and fp8.overhead.graphs.least <= 0.61 * GIB <= fp8.overhead.graphs.most
     assert fp8.overhead.graphs.most - plain.overhead.graphs.most == 394 << 20
 
 
 def test_graphs_follow_layers_sizes_and_mode() -> None:
     base = model("Qwen3-8B", "24GiB", max_num_seqs=256)
-    assert (base.told.graph_sizes[:4], base.told.graph_sizes[-1], base.told.graphs) == ((1, 2, 4, 8), 512, 51 + 35)
+    assert (base.args.graph_sizes[:4], base.args.graph_sizes[-1], base.args.graphs) == ((1, 2, 4, 8), 512, 51 + 35)
     few = model("Qwen3-8B", "24GiB", max_num_seqs=2)
-    assert few.told.graph_sizes == (1, 2, 4) and few.overhead.graphs.likely < base.overhead.graphs.likely / 5
+    assert few.args.graph_sizes == (1, 2, 4) and few.overhead.graphs.likely < base.overhead.graphs.likely / 5
     assert model("Llama-3.1-70B-Instruct", max_num_seqs=256).overhead.graphs.most > 2 * base.overhead.graphs.most
     sizes = {"cudagraph_capture_sizes": [1, 8], "cudagraph_mode": "FULL_DECODE_ONLY"}
-    assert model("Qwen3-8B", compilation_config=sizes).told.graphs == 2
+    assert model("Qwen3-8B", compilation_config=sizes).args.graphs == 2
     assert model("Qwen3-8B", compilation_config={"cudagraph_mode": "NONE"}).overhead.graphs.most == 0
-    assert model("Qwen3-8B", compilation_config={"max_cudagraph_capture_size": 8}).told.graph_sizes == (1, 2, 4, 8)
+    assert model("Qwen3-8B", compilation_config={"max_cudagraph_capture_size": 8}).args.graph_sizes == (1, 2, 4, 8)
 
 
 def test_the_sampler_is_a_maximum_with_the_layers_and_v2_keeps_a_count_of_tokens() -> None:
@@ -257,7 +257,7 @@ def test_mistral_4_caches_320_values_a_layer() -> None:
 def test_quantised_mla_keeps_what_it_unpacks() -> None:
     """The log of DeepSeek-V3 at TP 16: 40.3173 GiB. mla_attention.py: heads x 512 x (nope + value) x 2 bytes x layers."""
     assert need("ds-v3-tp16").loaded / GIB == pytest.approx(40.3173, abs=0.01)
-    glm = wish(tensor_parallel_size=8)
+    glm = request(tensor_parallel_size=8)
     asked = evaluate(glm, {KEY: plan_logs.facts("GLM-5.1-FP8")}, cards("8x141GiB")).slots[KEY, "0"].need
     tables = 202752 * 64 * 2
     assert asked.derived - tables == 78 * 8 * 512 * (192 + 256) * 2 and (asked.derived - tables) / GIB == pytest.approx(
@@ -317,21 +317,21 @@ def test_arguments_that_move_memory_are_computed() -> None:
 
 
 def test_the_number_of_blocks_can_be_told() -> None:
-    told = wish(engine_args={"num_gpu_blocks_override": 300}, max_model_len=4096)
-    verdict = evaluate(told, {KEY: plan_logs.facts("Qwen3-8B")}, cards("80GiB"))
+    asked = request(engine_args={"num_gpu_blocks_override": 300}, max_model_len=4096)
+    verdict = evaluate(asked, {KEY: plan_logs.facts("Qwen3-8B")}, cards("80GiB"))
     assert verdict.blocks(KEY).likely == 300
 
 
 @pytest.mark.parametrize(
-    ("blocks", "version", "told"),
+    ("blocks", "version", "outcome"),
     [(257, "0.33", "starts"), (256, "0.33", "does not start"), (10**9, "0.33", "does not start"), (256, "0.20", "starts")],
 )
-def test_blocks_that_are_told_must_hold_one_sequence_and_fit(blocks: int, version: str, told: str) -> None:
+def test_blocks_that_are_told_must_hold_one_sequence_and_fit(blocks: int, version: str, outcome: str) -> None:
     """kv_cache_utils.py get_kv_cache_configs: adjusted_memory is what is checked since 0.21, without the null block."""
-    asked = wish(max_model_len=4096, engine_args={"num_gpu_blocks_override": blocks})
+    asked = request(max_model_len=4096, engine_args={"num_gpu_blocks_override": blocks})
     image = Image(vllm=Vllm.parse(version))
     verdict = evaluate(asked, {KEY: plan_logs.facts("Qwen3-8B")}, cards("NVIDIA L40S"), image)
-    assert verdict.outcome == told
+    assert verdict.outcome == outcome
     assert verdict.fits or "num_gpu_blocks_override" in str(verdict.mistakes[0])
 
 
@@ -339,7 +339,7 @@ def test_the_tower_can_be_left_out_or_whole_on_every_rank() -> None:
     with_tower, blind = model("Qwen2.5-VL-7B-Instruct"), model("Qwen2.5-VL-7B-Instruct", language_model_only=True)
     assert 1.2 * GIB < with_tower.weights.rank - blind.weights.rank < 1.4 * GIB
     assert blind.overhead.activations.most < with_tower.overhead.activations.least
-    two = wish(tensor_parallel_size=2, engine_args={"mm_encoder_tp_mode": "data"})
+    two = request(tensor_parallel_size=2, engine_args={"mm_encoder_tp_mode": "data"})
     known = {KEY: plan_logs.facts("Qwen2.5-VL-7B-Instruct")}
     whole = evaluate(two, known, cards("2x80GiB")).slots[KEY, "0"].need
     cut = evaluate(
@@ -391,7 +391,7 @@ def test_layers_of_a_pipeline_may_be_spread_otherwise_by_a_variable() -> None:
     ],
 )
 def test_ranks_that_share_a_context_are_part_of_tp(name: str, tp: int, ranks: int, said: str | None) -> None:
-    asked = wish(max_model_len=4096, tensor_parallel_size=tp, engine_args={"decode_context_parallel_size": ranks})
+    asked = request(max_model_len=4096, tensor_parallel_size=tp, engine_args={"decode_context_parallel_size": ranks})
     verdict = evaluate(asked, {KEY: plan_logs.facts(name)}, cards(f"{tp}x400GiB"))
     assert [said in str(mistake) for mistake in verdict.mistakes if said] == ([True] if said else [])
     assert said is not None or verdict.fits
@@ -401,7 +401,7 @@ def test_ranks_that_share_a_context_are_part_of_tp(name: str, tp: int, ranks: in
 
 
 def test_one_engine_alone_may_ask_for_all_of_a_card() -> None:
-    alone = wish(gpu_memory_utilization=0.98, max_model_len=4096)
+    alone = request(gpu_memory_utilization=0.98, max_model_len=4096)
     verdict = evaluate(alone, {KEY: plan_logs.facts("Qwen3-8B")}, cards("NVIDIA L40S"))
     assert verdict.fits and verdict.outcome == "may not start" and "0.98 of GPU 0" in verdict.warnings[0].what
     half = {"gpu_memory_utilization": 0.48, "max_model_len": 512, "dtype": "auto"}
@@ -419,11 +419,11 @@ def test_unified_memory_and_slices_are_cards_too() -> None:
     uuid = "MIG-aaaaaaaa-bbbb-5ccc-8ddd-eeeeeeeeeeee"
     listed = gpus.parse_csv(f"{uuid}, NVIDIA A100-SXM4-80GB MIG 3g.40gb, 40192, , [N/A], 550.1")
     assert (listed[0].id, listed[0].total, listed[0].capability) == (uuid, 40192, (8, 0))
-    told = wish(f"CUDA_VISIBLE_DEVICES={uuid}", max_model_len=4096)
+    asked = request(f"CUDA_VISIBLE_DEVICES={uuid}", max_model_len=4096)
     known = {KEY: plan_logs.facts("Qwen3-8B")}
-    assert evaluate(told, known, gpus.of_totals({uuid: 40192})).outcome == "starts"
-    assert not evaluate(told, known, gpus.of_totals({uuid: 9728})).fits
-    unknown = evaluate(told, known, cards("24GiB"))
+    assert evaluate(asked, known, gpus.of_totals({uuid: 40192})).outcome == "starts"
+    assert not evaluate(asked, known, gpus.of_totals({uuid: 9728})).fits
+    unknown = evaluate(asked, known, cards("24GiB"))
     assert f"nothing is known of {uuid}" in str(unknown.warnings[0])
 
 
@@ -442,7 +442,7 @@ def test_the_version_of_vllm(text: str, version: tuple[int, int], known: bool) -
 
 def test_defaults_and_what_is_printed_follow_the_version() -> None:
     """arg_utils.py: 16,384 from 160 GiB since 0.28; kv_cache_interface.py: one batch in flight until 0.25."""
-    assert [model("Qwen3-8B", "180GiB", version).told.batched for version in ("0.27", "0.28")] == [8192, 16384]
+    assert [model("Qwen3-8B", "180GiB", version).args.batched for version in ("0.27", "0.28")] == [8192, 16384]
     windows = [model("gpt-oss-20b", "24GiB", version).pool.options.in_flight for version in ("0.25", "0.26")]
     assert windows == [2048, 4096]
     states = [model("Qwen3.5-9B", "48GiB", version).pool.options.state_blocks for version in ("0.27", "0.28")]
@@ -479,7 +479,7 @@ def test_a_configuration_of_wrong_kinds_is_planned_by_what_is_left(name: str) ->
             text_changed = {**text, key: junk}
             config = {**held["config"], "text_config": text_changed} if "text_config" in held["config"] else text_changed
             known = Facts.of({"config": architecture.subset(config), "tensors": held["tensors"]})
-            asked = evaluate(wish(max_model_len=2048), {KEY: known}, cards("80GiB")).slots[KEY, "0"].need
+            asked = evaluate(request(max_model_len=2048), {KEY: known}, cards("80GiB")).slots[KEY, "0"].need
             assert asked.overhead.total.least <= asked.overhead.total.most, (key, junk)
 
 
@@ -497,5 +497,5 @@ def test_arguments_of_wrong_kinds_end_no_plan(argument: str) -> None:
         '{"cudagraph_mode": 5, "max_cudagraph_capture_size": 1000000000000}',
     ):
         for name in ("Qwen2.5-VL-7B-Instruct", "Qwen3.6-27B"):
-            told = wish(max_model_len=2048, engine_args={argument: junk, "max_num_batched_tokens": 10**12})
-            assert evaluate(told, {KEY: plan_logs.facts(name)}, cards("2x80GiB")).outcome, (argument, junk)
+            asked = request(max_model_len=2048, engine_args={argument: junk, "max_num_batched_tokens": 10**12})
+            assert evaluate(asked, {KEY: plan_logs.facts(name)}, cards("2x80GiB")).outcome, (argument, junk)

@@ -20,15 +20,15 @@ from tests.support.plan_samples import cards, settings
 KEY = plan_logs.KEY
 
 
-def wished(model: dict[str, Any]) -> Settings:
+def requested(model: dict[str, Any]) -> Settings:
     """A configuration of one engine."""
     made: dict[str, Any] = {KEY: model}
     return settings(**made)
 
 
 def planned(known: Facts, where: str = "80GiB", **args: Any) -> Verdict:
-    wish = wished({"dtype": "auto", "max_model_len": 4096, "engine_args": args})
-    return evaluate(wish, {KEY: known}, cards(where))
+    request = requested({"dtype": "auto", "max_model_len": 4096, "engine_args": args})
+    return evaluate(request, {KEY: known}, cards(where))
 
 
 def quantised(name: str) -> Facts:
@@ -64,11 +64,11 @@ def test_forms_that_are_loaded_as_stored_start(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "away"), [("10", 10.0), ("2.5", 2.5), (4, 4.0), ("x", 0.0), ("nan", 0.0), (-3, 0.0), (True, 0.0)]
+    ("given", "away"), [("10", 10.0), ("2.5", 2.5), (4, 4.0), ("x", 0.0), ("nan", 0.0), (-3, 0.0), (True, 0.0)]
 )
-def test_what_stays_in_the_host_s_memory_may_be_written_as_on_the_command_line(told: Any, away: float) -> None:
+def test_what_stays_in_the_host_s_memory_may_be_written_as_on_the_command_line(given: Any, away: float) -> None:
     """engine/arg_utils.py: --cpu-offload-gb is a float."""
-    bare, moved = (planned(plan_logs.facts("Qwen3-8B"), **args) for args in ({}, {"cpu_offload_gb": told}))
+    bare, moved = (planned(plan_logs.facts("Qwen3-8B"), **args) for args in ({}, {"cpu_offload_gb": given}))
     gone = bare.slots[KEY, "0"].need.loaded - moved.slots[KEY, "0"].need.loaded
     assert gone == int(away * GIB)
 
@@ -77,7 +77,7 @@ def test_the_rows_of_sparse_mla_need_mla() -> None:
     """v1/attention/backends/mla: fp8_ds_mla is of flashmla_sparse and flashinfer_mla_sparse alone."""
     refused = planned(plan_logs.facts("Qwen3-8B"), kv_cache_dtype="fp8_ds_mla")
     assert "fp8_ds_mla holds the rows of sparse MLA" in str(refused.mistakes[0]) and "use fp8" in str(refused.mistakes[0])
-    glm = wished({"dtype": "auto", "tensor_parallel_size": 8, "max_model_len": 4096,
+    glm = requested({"dtype": "auto", "tensor_parallel_size": 8, "max_model_len": 4096,
                             "engine_args": {"kv_cache_dtype": "fp8_ds_mla"}})  # fmt: skip
     assert evaluate(glm, {KEY: plan_logs.facts("GLM-5.1-FP8")}, cards("8x141GiB")).fits
 
