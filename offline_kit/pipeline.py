@@ -14,6 +14,7 @@ from offline_kit.bundle import delta
 from offline_kit.bundle.format.entries import lay_out
 from offline_kit.bundle.format.parts import json_name
 from offline_kit.bundle.read.inspect import Head
+from offline_kit.bundle.signature.bases import check_base_signers
 from offline_kit.bundle.verify.verify import Report, verify
 from offline_kit.bundle.write.copy_unpacker import carry_unpacker
 from offline_kit.bundle.write.pack import pack
@@ -43,11 +44,15 @@ from offline_kit.spec.scan import PICKLES
 
 @dataclass(frozen=True)
 class Shape:
-    """How a bundle is written: its ``suffix``, in parts of ``split`` bytes, without what the earlier kit ``base`` has."""
+    """How a bundle is written: its ``suffix``, in parts of ``split`` bytes, without what the earlier kit ``base`` has.
+
+    ``base_path``: where that kit or bundle lies.
+    """
 
     suffix: str = ".tar.gz"
     split: int | None = None
     base: Head | None = None
+    base_path: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -189,6 +194,8 @@ def build(
     project = open_project(manifest_path, policies)
     if shape.base and (shape.base.lock.name, shape.base.version) == (project.manifest.name, version):
         raise SpecError(f"{version} is the version of the base itself", remedy="give the new bundle another version")
+    if shape.base_path:
+        check_base_signers(shape.base_path, project.policies)
     lock = current_lock(project, session, locked=locked)
     for line in check_target(project.manifest, lock, project.services.settings):
         session.progress.note(f"warning: {line}")

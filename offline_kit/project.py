@@ -46,7 +46,7 @@ def open_project(manifest_path: Path, policies: Policies = ()) -> Project:
     services = check_services(config, manifest.models.keys(), manifest.accelerator)
     lock_path = manifest_path.with_suffix(".lock.json")
     lock = _read_lock(lock_path)
-    own = [(f"the policy of {manifest_path}", manifest.policy)] if manifest.policy else []
+    own = [(f"the policy of {manifest_path}", manifest.policy.located_in(folder))] if manifest.policy else []
     return Project(manifest, folder, config, services, lock_path, lock, (*own, *policies))
 
 

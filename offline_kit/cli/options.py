@@ -129,7 +129,7 @@ def policies(path: Path | None) -> tuple[tuple[str, Policy], ...]:
 
     try:
         text = read_plain_file(path, SMALL_DOCUMENT, follow=True).decode(errors="replace")
-        return ((str(path), parse_policy(text, str(path))),)
+        return ((str(path), parse_policy(text, str(path)).located_in(path.parent)),)
     except FileNotFoundError as error:
         raise SpecError("no such file (policy)", where=str(path), remedy="correct --policy") from error
     except OSError as error:

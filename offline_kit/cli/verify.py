@@ -8,6 +8,7 @@ import click
 
 from offline_kit.bundle.format.report import Report
 from offline_kit.bundle.read.inspect import read_head, read_scan_record
+from offline_kit.bundle.signature.bases import check_base_of
 from offline_kit.bundle.signature.check import Signatures, check_signatures
 from offline_kit.bundle.signature.keys import load_public_key
 from offline_kit.bundle.verify.verify import verify as verify_bundle
@@ -36,6 +37,12 @@ from offline_kit.spec.policy_check import check_policy, check_scanners
     metavar="SHA256",
     help="The sha256 or fingerprint of SHA256SUMS, or the sha256 of the lock, told over another way.",
 )
+@click.option(
+    "--base",
+    type=click.Path(path_type=Path, exists=True),
+    default=None,
+    help="Of a delta: the earlier bundle or kit, which must be the one that completes it, and signed by the same keys.",
+)
 @options.policy
 @options.quiet
 def verify(
@@ -46,6 +53,7 @@ def verify(
     keys: tuple[Path, ...],
     threshold: int | None,
     expect: str | None,
+    base: Path | None,
     policy: Path | None,
     quiet: bool,
 ) -> None:
@@ -58,11 +66,12 @@ def verify(
     first, *more = bundle
     policies = options.policies(policy)
     for _, rules in policies:
-        keys += tuple(policy.parent / signer for signer in rules.signers) if policy else ()
+        keys += tuple(map(Path, rules.signers))
         threshold = threshold if threshold is not None else rules.threshold
     demanded = bool(keys) or threshold is not None or expect is not None
     # Where nothing is demanded of signatures, a damaged head is a finding among others.
-    signatures = check_signatures(first, [load_public_key(path) for path in keys], threshold, expect) if demanded else None
+    trusted = [load_public_key(path) for path in keys]
+    signatures = check_signatures(first, trusted, threshold, expect) if demanded else None
     report = verify_bundle(first, more=more, jobs=jobs, quick=quick, progress=options.progress(quiet))
     if as_json:
         answer_json(report.as_json())
@@ -81,6 +90,9 @@ def verify(
             where=str(first),
             remedy=f"./install.sh --base ../{report.base}",
         )
+    demanding = [name for name, rules in policies if rules.signed_bases]
+    if base or demanding:
+        check_base_of(read_head(first), base, trusted, threshold, ", ".join(demanding))
     for name, rules in policies:
         check_policy(read_head(first).lock, rules, name)
         if rules.scanners:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from offline_kit.runtime.settings.sizes import parse_bytes
 from offline_kit.spec import document
@@ -31,6 +32,7 @@ class Policy(document.Frozen):
     scanners: tuple[str, ...] = Field(default=(), description="names of scanners whose verdicts the bundle must carry")
     signers: tuple[str, ...] = Field(default=(), description="public keys, PEM files relative to the policy, for 'verify'")
     threshold: int | None = Field(default=None, ge=1, description="how many of the signers must have signed; default: all")
+    signed_bases: bool = Field(default=False, description="true: the earlier kit that a delta needs must be signed as well")
 
     @field_validator("largest", mode="before")
     @classmethod
@@ -41,6 +43,16 @@ class Policy(document.Frozen):
     @classmethod
     def _plain(cls, texts: Sequence[str] | None) -> Sequence[str] | None:
         return tuple(plain_text(text) for text in texts) if texts is not None else None
+
+    @model_validator(mode="after")
+    def _whose(self) -> Policy:
+        if self.signed_bases and not self.signers:
+            raise ValueError("signed_bases: true needs 'signers', whose signature a base must have")
+        return self
+
+    def located_in(self, folder: Path) -> Policy:
+        """The same with the signers' files below ``folder``."""
+        return self.model_copy(update={"signers": tuple(str(folder / signer) for signer in self.signers)})
 
 
 def parse_policy(text: str, name: str) -> Policy:
