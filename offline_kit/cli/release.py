@@ -8,15 +8,14 @@ from pathlib import Path
 
 import click
 
+from offline_kit.bundle.format.media import Medium
 from offline_kit.bundle.signature import signers
-from offline_kit.bundle.write.copy_unpacker import carry_checker
 from offline_kit.cli import options
-from offline_kit.cli.sizes import parse_size
+from offline_kit.cli.sizes import parse_size, part_size
 from offline_kit.cli.trust.sign import passphrase
 from offline_kit.common.errors import Busy, CommandFailed, KitError, Unchanged
 from offline_kit.common.output import answer
 from offline_kit.common.progress import Progress
-from offline_kit.host import assets
 from offline_kit.release.index import Release
 from offline_kit.release.make import Order, make_release
 
@@ -48,9 +47,13 @@ from offline_kit.release.make import Order, make_release
     "--on-success", metavar="COMMAND", help="Run by sh after a release, with OFFLINE_KIT_RELEASE_* in its environment."
 )
 @click.option("--on-failure", metavar="COMMAND", help="Run by sh when it fails, with OFFLINE_KIT_RELEASE_ERROR and _EXIT_CODE.")
+@options.medium
+@options.record
+@options.policy
 @options.store
 @options.jobs
 @options.limit_rate
+@options.min_rate
 @options.mirrors
 @options.log_format
 @options.quiet
@@ -68,9 +71,13 @@ def release(
     public: Path | None,
     on_success: str | None,
     on_failure: str | None,
+    medium: Medium | None,
+    record: bool,
+    policy: Path | None,
     store: Path | None,
     jobs: int,
     limit_rate: int | None,
+    min_rate: int | None,
     mirrors: dict[str, str],
     log_format: str,
     quiet: bool,
@@ -87,17 +94,18 @@ def release(
             if_changed=if_changed,
             locked=locked,
             suffix=f".{form}",
-            split=split,
+            split=part_size(split, medium, "--split"),
             full_every=full_every,
             keep=keep,
             # a key that cannot be used is said before hours of work
             signer=signers.open_signer(key, public, passphrase) if key else None,
+            record=record,
+            medium=medium,
+            policies=options.policies(policy),
         )
         made = make_release(
-            manifest, output, order, options.session(store, jobs, options.transfers(limit_rate, mirrors), progress)
+            manifest, output, order, options.session(store, jobs, options.transfers(limit_rate, mirrors, min_rate), progress)
         )
-        if key:
-            carry_checker(output, assets.checker(), progress)
     except (Unchanged, Busy):
         raise
     except KitError as error:

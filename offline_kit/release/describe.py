@@ -6,20 +6,24 @@ that the entry names only what is there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from offline_kit.bundle.diff import compare
 from offline_kit.bundle.format import parts
+from offline_kit.bundle.format.media import Medium
 from offline_kit.bundle.read.inspect import Head, read_head
 from offline_kit.bundle.signature.check import check_signatures
 from offline_kit.bundle.signature.sign import Signed, sign
 from offline_kit.bundle.signature.signers import Signer
+from offline_kit.bundle.write.copy_unpacker import carry_checker
 from offline_kit.common.digest import Digest
 from offline_kit.common.files import disk_errors, replace_file
+from offline_kit.common.progress import Progress
 from offline_kit.common.units import size
+from offline_kit.host import assets
 from offline_kit.host.manual.facts import facts
 from offline_kit.project import Project
 from offline_kit.release.index import Release
@@ -29,7 +33,8 @@ from offline_kit.spec.lock import Lock
 
 @dataclass(frozen=True)
 class Draft:
-    """What a release was made from. ``content``: all but its version; ``earlier``: the head of the release before."""
+    """What a release was made from. ``content``: all but its version; ``earlier``: the head of the release before;
+    ``just_written``: by this run."""
 
     project: Project
     lock: Lock
@@ -37,12 +42,24 @@ class Draft:
     content: Digest
     now: datetime
     earlier: Head | None
+    just_written: bool
 
 
-def describe(draft: Draft, path: Path, signer: Signer | None) -> Release:
-    """The entry of the bundle at ``path``, signed by ``signer``, with its notes beside it. Raises KitError."""
+@dataclass(frozen=True)
+class Record:
+    """A transfer record is wanted. ``medium``: what its parts are numbered by."""
+
+    medium: Medium | None
+
+
+def describe(draft: Draft, path: Path, signer: Signer | None, record: Record | None, progress: Progress) -> Release:
+    """The entry of the bundle at ``path``, signed by ``signer``, with its notes and its record beside it. Raises KitError."""
     signed = sign(path, signer) if signer else None
-    release = _entry(draft, path, signed)
+    if signed:
+        carry_checker(path.parent, assets.checker(), progress)
+    files = [file.name for file in signed.files] if signed else []
+    files += [file.name for file in _write_record(draft, path, signed, record, progress)] if record else []
+    release = _entry(draft, path, signed, files)
     target = draft.project.manifest.target
     described = facts(draft.lock, draft.version, draft.project.services) | {
         "release": release,
@@ -54,14 +71,21 @@ def describe(draft: Draft, path: Path, signer: Signer | None) -> Release:
     return release
 
 
-def _entry(draft: Draft, path: Path, signed: Signed | None) -> Release:
+def _write_record(draft: Draft, path: Path, signed: Signed | None, record: Record, progress: Progress) -> list[Path]:
+    from offline_kit.record.gather import gather  # noqa: PLC0415  what draws pages is loaded only by who wants them
+    from offline_kit.record.write import write_record  # noqa: PLC0415
+
+    keys = [signed.public] if signed else []
+    return write_record(gather(path, keys, record.medium, progress, just_written=draft.just_written), path.parent)
+
+
+def _entry(draft: Draft, path: Path, signed: Signed | None, more: Sequence[str]) -> Release:
     head, files = read_head(path), parts.locate(path).files
     base = head.contents.base if head.contents else None
     with disk_errors(path):
-        lines = _sums(path).read_text(encoding="utf-8").splitlines()
+        sums = parts.read_sums(parts.locate(path))
         total = sum(file.stat().st_size for file in files)
-    named = [path.name, *(file.name for file in files), _sums(path).name]
-    named += [file.name for file in signed.files] if signed else []
+    named = [path.name, *(file.name for file in files), _sums(path).name, *more]
     return Release(
         version=draft.version,
         made=f"{draft.now:%Y-%m-%dT%H:%M:%SZ}",
@@ -71,7 +95,7 @@ def _entry(draft: Draft, path: Path, signed: Signed | None) -> Release:
         file=path.name,
         files=tuple(dict.fromkeys([*named, *(_stem(path) + suffix for suffix in SUFFIXES)])),
         size=total,
-        sha256={name: digest for digest, name in (line.split("  ", 1) for line in lines)},
+        sha256=sums,
         base=base.version if base else None,
         signed_by=signed.public.id if signed else None,
         changes=tuple(_changes(draft.earlier, head)) if draft.earlier else (),

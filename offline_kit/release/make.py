@@ -10,23 +10,25 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
 from offline_kit import pipeline
 from offline_kit.bundle.format import parts
+from offline_kit.bundle.format.media import Medium
 from offline_kit.bundle.read.inspect import Head, read_head
+from offline_kit.bundle.signature.bases import check_base_signers
 from offline_kit.bundle.signature.signers import Signer
 from offline_kit.bundle.verify.verify import verify
 from offline_kit.common.digest import Digest
-from offline_kit.common.errors import BundleUnreadable, Busy, KitError, Unchanged
+from offline_kit.common.errors import BundleUnreadable, Busy, KitError, NotTrusted, Unchanged
 from offline_kit.common.files import disk_errors, open_locked
 from offline_kit.common.progress import Progress
 from offline_kit.host.render import Origin, render
 from offline_kit.intake.session import Session
-from offline_kit.project import Project, open_project
-from offline_kit.release.describe import Draft, describe
+from offline_kit.project import Policies, Project, open_project
+from offline_kit.release.describe import Draft, Record, describe
 from offline_kit.release.index import Release, Releases, read_index, write_index
 from offline_kit.release.prune import prune
 from offline_kit.release.version import next_version
@@ -38,7 +40,8 @@ _LOCK = ".releases.lock"
 
 @dataclass(frozen=True)
 class Order:
-    """What is asked for. ``full_every``: a full release after so many, deltas between (None: always full)."""
+    """What is asked for. ``full_every``: a full release after so many, deltas between (None: always full); ``record``: with a
+    transfer record, which numbers the parts by ``medium``; ``policies``: of the site, beside that of the manifest."""
 
     version: str = "auto"
     if_changed: bool = False
@@ -48,6 +51,9 @@ class Order:
     full_every: int | None = None
     keep: int | None = None
     signer: Signer | None = None
+    record: bool = False
+    medium: Medium | None = None
+    policies: Policies = ()
 
 
 def make_release(manifest: Path, output: Path, order: Order, session: Session) -> Release:
@@ -55,7 +61,7 @@ def make_release(manifest: Path, output: Path, order: Order, session: Session) -
     with disk_errors(output):
         output.mkdir(parents=True, exist_ok=True)
     with only_one(output):
-        project = open_project(manifest)
+        project = open_project(manifest, order.policies)
         index = read_index(output, project.manifest.name)
         lock = (
             pipeline.current_lock(project, session, locked=True)
@@ -68,12 +74,15 @@ def make_release(manifest: Path, output: Path, order: Order, session: Session) -
         now = datetime.now(timezone.utc)
         version = next_version(order.version, index.versions, now.date())
         earlier = _earlier(output, index, session.progress)
-        delta = earlier if order.full_every is not None and index.since_full() < order.full_every - 1 else None
-        shape = pipeline.Shape(order.suffix, order.split, delta)
+        shape = pipeline.Shape(order.suffix, order.split)
+        if earlier is not None and order.full_every is not None and index.since_full() < order.full_every - 1:
+            shape = _on_base(shape, earlier, output / index.releases[-1].file, project, session.progress)
         path = _finished(output, lock, version, shape, session)
+        draft = Draft(project, lock, version, content, now, earlier, just_written=path is None)
         if path is None:
-            path = pipeline.build(manifest, version, output, session, shape=shape, locked=True).path
-        release = describe(Draft(project, lock, version, content, now, earlier), path, order.signer)
+            path = pipeline.build(manifest, version, output, session, shape=shape, locked=True, policies=order.policies).path
+        record = Record(order.medium) if order.record else None
+        release = describe(draft, path, order.signer, record, session.progress)
         index = index.model_copy(update={"releases": (*index.releases, release)})
         write_index(output, index)
         if order.keep is not None:
@@ -115,6 +124,16 @@ def _earlier(output: Path, index: Releases, progress: Progress) -> Head | None:
     except BundleUnreadable as error:
         progress.note(f"warning: {error.where}: {error.what}; this release is a full one", event="finding", where=error.where)
         return None
+
+
+def _on_base(shape: pipeline.Shape, base: Head, path: Path, project: Project, progress: Progress) -> pipeline.Shape:
+    """``shape`` of a delta against the release at ``path``, or as it is where a policy wants that signed and it is not."""
+    try:
+        check_base_signers(path, project.policies)
+    except NotTrusted as error:
+        progress.note(f"warning: {error.where}: {error.what}; this release is a full one", event="finding", where=error.where)
+        return shape
+    return replace(shape, base=base, base_path=path)
 
 
 def _finished(output: Path, lock: Lock, version: str, shape: pipeline.Shape, session: Session) -> Path | None:
