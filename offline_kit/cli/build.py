@@ -104,7 +104,7 @@ def build(
     """
     started = time.monotonic()
     progress = options.progress(quiet, log_format)
-    shape = pipeline.Shape(f".{form}", part_size(split, medium, "--split"), read_head(base) if base else None)
+    shape = pipeline.Shape(f".{form}", part_size(split, medium, "--split"), read_head(base) if base else None, base)
     result = pipeline.build(
         manifest,
         version,
@@ -121,7 +121,7 @@ def build(
     progress.note(f"fingerprint {line}", event="fingerprint", fingerprint=line)
     _tell(result, time.monotonic() - started, progress)
     if record:
-        record_bundle(result.path, [signed.public] if signed else [], medium, progress)
+        record_bundle(result.path, [signed.public] if signed else [], medium, progress, just_written=True)
     answer(result.path)
 
 
@@ -129,11 +129,9 @@ def _tell(built: pipeline.Built, seconds: float, progress: Progress) -> None:
     """Says how much it became, in what time, its sums, and the next step."""
     located = parts.locate(built.path)
     total = sum(file.stat().st_size for file in located.files)
-    listing = built.path.with_name(parts.sums_name(located.name))
-    listed = listing.read_text(encoding="utf-8").splitlines()
-    sums = {name: digest for digest, name in (line.split("  ", 1) for line in listed)}
+    sums, listing = parts.read_sums(located), parts.sums_name(located.name)
     in_parts = f" in {len(located.files)} parts" if located.in_parts else ""
     lines = [f"{located.name}: {size(total)}{in_parts}, made in {seconds:.0f} s"]
     lines += [f"sha256 {digest}  {name}" for name, digest in list(sums.items())[:_SUMS_SHOWN]]
-    lines += [f"carry {listing.name} with it; where it arrives: sha256sum -c {listing.name}, unpack it, ./install.sh"]
+    lines += [f"carry {listing} with it; where it arrives: sha256sum -c {listing}, unpack it, ./install.sh"]
     progress.note("\n".join(lines), event="built", file=located.name, bytes=total, sha256=sums, seconds=round(seconds, 1))

@@ -41,10 +41,8 @@ def inspect(bundle: Path, licences: bool, sbom: bool, provenance: bool, scan: bo
         found = _licences(bundle)
         answer_json(found) if as_json else answer("\n".join(_by_licence(found)))
     else:
-        contents = inspect_bundle(bundle)
-        answer_json(contents.as_json()) if as_json else answer(
-            "\n".join([*_lines(contents), *_scanned(read_scan_record(bundle))])
-        )
+        contents, record = inspect_bundle(bundle)
+        answer_json(contents.as_json()) if as_json else answer("\n".join([*_lines(contents), *_scanned(record)]))
 
 
 def _document(bundle: Path, name: str) -> Any:

@@ -1,7 +1,7 @@
 """What a transfer record says of one bundle, from the finished files.
 
-Rules: digests of what is carried are of the files as they lie there; what the bundle says of itself was proven by ``verify``
-before (the caller's part); a place on the machine that built it is not told.
+Rules: digests of what is carried are of the files as they lie there, or those that this very run took while it wrote them; what
+the bundle says of itself was proven by ``verify`` before (the caller's part); a place on the machine that built it is not told.
 """
 
 from __future__ import annotations
@@ -36,9 +36,12 @@ from offline_kit.spec.scan import ScanRecord, parse_record
 _AT_MOST = 128 << 20  # bytes of a document of the kit
 
 
-def gather(bundle: Path, keys: Sequence[PublicKey], medium: Medium | None, progress: Progress) -> TransferRecord:
+def gather(
+    bundle: Path, keys: Sequence[PublicKey], medium: Medium | None, progress: Progress, *, just_written: bool = False
+) -> TransferRecord:
     """The record of the bundle at ``bundle`` (its file, its .parts.json or a part); ``keys``: whose signatures are checked.
 
+    ``just_written``: the sums beside it are this run's own, and its files are not read once more for them.
     Raises BundleDamaged, BundleUnreadable, DiskError and SpecError (a part that does not fit on the medium).
     """
     located = parts.locate(bundle)
@@ -51,7 +54,7 @@ def gather(bundle: Path, keys: Sequence[PublicKey], medium: Medium | None, progr
     with disk_errors(bundle.parent):
         signatures = tuple(_signatures(place, small.texts[paths.SUMS], keys))
         numbers = number_media(medium, [(file.name, file.stat().st_size) for file in located.files]) if medium else None
-        carried, whole = _carried(located, numbers, progress)
+        carried, whole = _known(located, numbers) if just_written else _carried(located, numbers, progress)
         carried += [_companion(path) for path in _companions(located, place) if path.is_file()]
     return TransferRecord(
         kit=contents.name,
@@ -60,7 +63,11 @@ def gather(bundle: Path, keys: Sequence[PublicKey], medium: Medium | None, progr
         made_by=contents.made_by,
         date=_date(),
         bundle=Bundle(
-            located.name, whole.size, whole.digest().hex, len(located.files), contents.base.title if contents.base else ""
+            located.name,
+            sum(file.bytes for file in carried if file.part),
+            whole,
+            len(located.files),
+            contents.base.title if contents.base else "",
         ),
         fingerprint=fingerprint(sums),
         sha256sums=sums,
@@ -105,8 +112,8 @@ def _medium(medium: Medium | None, numbers: list[int | None] | None) -> dict[str
 
 def _carried(
     located: parts.LocatedBundle, numbers: list[int | None] | None, progress: Progress
-) -> tuple[list[CarriedFile], Hasher]:
-    """The bundle's files with their digests, and what hashed all of them together."""
+) -> tuple[list[CarriedFile], str]:
+    """The bundle's files with their digests, and that of all of them together."""
     whole, carried = Hasher(), []
     sizes = [file.stat().st_size for file in located.files]
     with progress.task("sums of the files", sum(sizes)) as task:
@@ -120,7 +127,17 @@ def _carried(
                     task.advance(len(chunk))
             number = numbers[at] if numbers else None
             carried.append(CarriedFile(file.name, single.size, single.digest().hex, at + 1, number))
-    return carried, whole if located.in_parts else single
+    return carried, (whole if located.in_parts else single).digest().hex
+
+
+def _known(located: parts.LocatedBundle, numbers: list[int | None] | None) -> tuple[list[CarriedFile], str]:
+    """As ``_carried``, by the lists that were written with the files."""
+    sums = parts.read_sums(located)
+    carried = [
+        CarriedFile(file.name, file.stat().st_size, sums[file.name], at + 1, numbers[at] if numbers else None)
+        for at, file in enumerate(located.files)
+    ]
+    return carried, located.volumes.sha256.hex if located.volumes else sums[located.name]
 
 
 def _companions(located: parts.LocatedBundle, place: Path) -> Iterator[Path]:

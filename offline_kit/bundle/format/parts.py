@@ -104,6 +104,13 @@ def sums_name(name: str) -> str:
     return _stem(name) + _SUMS
 
 
+def read_sums(located: LocatedBundle) -> dict[str, str]:
+    """What the .sha256 beside the bundle says, by name: sums taken while its files were written. Raises OSError."""
+    listing = located.files[0].with_name(sums_name(located.name))
+    lines = read_plain_file(listing, _JSON_AT_MOST, follow=True).decode("utf-8", "replace").splitlines()
+    return {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
+
+
 def _stem(name: str) -> str:
     return _SUFFIX.sub("", name)
 

@@ -48,9 +48,13 @@ class Head:
         return self.contents.top if self.contents else f"{self.lock.name} (a lock)"
 
 
-def inspect(path: Path) -> Contents:
-    """What the bundle or kit folder at ``path`` says it holds. Raises BundleUnreadable, BundleDamaged and DiskError."""
-    return parse_contents(_head(path, paths.BUNDLE)[paths.BUNDLE], f"{path}: {paths.BUNDLE}")
+def inspect(path: Path) -> tuple[Contents, ScanRecord | None]:
+    """What the bundle or kit folder at ``path`` says it holds, and what scanners said of it, in one reading of its head.
+
+    Raises BundleUnreadable, BundleDamaged and DiskError.
+    """
+    texts = read_texts(path, (paths.SUMS, paths.BUNDLE), if_listed=RECORD)
+    return parse_contents(texts[paths.BUNDLE], f"{path}: {paths.BUNDLE}"), _scan_record(texts, path)
 
 
 def read_head(path: Path) -> Head:
@@ -75,10 +79,12 @@ def read_head(path: Path) -> Head:
 
 def read_scan_record(path: Path) -> ScanRecord | None:
     """What scanners said of the bundle or kit at ``path``; None where it has no record. Raises as ``inspect``."""
-    if RECORD not in (read_head(path).sums or {}):
-        return None
+    return _scan_record(read_texts(path, (paths.SUMS,), if_listed=RECORD), path)
+
+
+def _scan_record(texts: dict[str, bytes], path: Path) -> ScanRecord | None:
     try:
-        return parse_record(read_texts(path, (RECORD,))[RECORD])
+        return parse_record(texts[RECORD]) if RECORD in texts else None
     except ValueError as error:
         raise BundleDamaged(f"cannot be read: {error}", where=f"{path}: {RECORD}") from error
 
@@ -88,16 +94,20 @@ def _head(path: Path, last: str) -> dict[str, bytes]:
     return read_texts(path, paths.HEAD[: paths.HEAD.index(last) + 1])
 
 
-def read_texts(path: Path, wanted: tuple[str, ...]) -> dict[str, bytes]:
-    """Small files of a bundle or kit by path; they lie before the payload. Raises as ``inspect``."""
+def read_texts(path: Path, wanted: tuple[str, ...], *, if_listed: str = "") -> dict[str, bytes]:
+    """Small files of a bundle or kit by path; they lie before the payload. Raises as ``inspect``.
+
+    ``if_listed``: one more, where SHA256SUMS, which is among ``wanted`` then, names it.
+    """
     try:
         if path.is_dir():
-            return {name: _of_folder(path, name) for name in wanted}
+            texts = {name: _of_folder(path, name) for name in wanted}
+            return texts | ({if_listed: _of_folder(path, if_listed)} if _lists(texts, if_listed) else {})
         files = parts.locate(path).files
         if not files:
             raise BundleUnreadable("none of its parts is there", where=str(path), remedy="copy them beside it")
         with MultiFile(files) as span:
-            return _from_file(span, str(path), wanted)
+            return _from_file(span, str(path), wanted, if_listed)
     except FileNotFoundError as error:
         raise BundleUnreadable(f"no such file, or a folder without {paths.BUNDLE}", where=str(path)) from error
     except OSError as error:
@@ -113,7 +123,12 @@ def _of_folder(folder: Path, name: str) -> bytes:
         raise BundleDamaged(f"is no plain file that can be read: {error.strerror}", where=str(folder / name)) from error
 
 
-def _from_file(span: MultiFile, where: str, wanted: tuple[str, ...]) -> dict[str, bytes]:
+def _lists(texts: dict[str, bytes], name: str) -> bool:
+    """Whether SHA256SUMS names this file."""
+    return bool(name) and any(line[66:] == name.encode() for line in texts[paths.SUMS].splitlines())
+
+
+def _from_file(span: MultiFile, where: str, wanted: tuple[str, ...], if_listed: str) -> dict[str, bytes]:
     reader = TarReader(inflate(span))
     texts: dict[str, bytes] = {}
     passed = 0
@@ -129,6 +144,8 @@ def _from_file(span: MultiFile, where: str, wanted: tuple[str, ...]) -> dict[str
                 if header.size > SMALL_DOCUMENT:
                     raise ValueError(f"{name} has {header.size} bytes, at most {SMALL_DOCUMENT} are read")
                 texts[name] = b"".join(reader.content(header.size))
+                if name == paths.SUMS and _lists(texts, if_listed):
+                    wanted += (if_listed,)
             if len(texts) == len(wanted):
                 return texts
     except (Damaged, ValueError) as error:

@@ -47,9 +47,10 @@ def open_signer(key: str, public: Path | None, passphrase: Callable[[Path], byte
 
         return Signer(*token.open_token(key))
     if key.startswith("command:"):
+        command = key.removeprefix("command:")
         if public is None:
-            raise SpecError("a command needs its public key too", where=key, remedy="--public KEY.pub")
-        return Signer(load_public_key(public), functools.partial(_run_command, key.removeprefix("command:")))
+            raise SpecError("a command needs its public key too", where=_program(command), remedy="--public KEY.pub")
+        return Signer(load_public_key(public), functools.partial(_run_command, command))
     path = Path(key)
     private = load_private_key(path, passphrase(path))
     return Signer(PublicKey(key, private.public_key()), functools.partial(sign_content, private))
@@ -59,9 +60,17 @@ def _run_command(command: str, content: bytes) -> bytes:
     """Runs ``command`` in a shell: content on stdin, DER signature on stdout."""
     try:
         done = subprocess.run(["/bin/sh", "-c", command], input=content, capture_output=True, timeout=_PATIENCE, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise SpecError(f"the command did not sign: {error}", where=command) from error
+    except subprocess.TimeoutExpired as error:
+        raise SpecError(f"the command did not sign within {_PATIENCE:.0f} s", where=_program(command)) from error
+    except OSError as error:
+        raise SpecError(f"the command did not sign: {error.strerror}", where=_program(command)) from error
     if done.returncode != 0:
         said = done.stderr.decode(errors="replace").strip().splitlines()
-        raise SpecError(f"the command ended with {done.returncode}: {said[-1] if said else 'it said nothing'}", where=command)
+        what = f"the command ended with {done.returncode}: {said[-1] if said else 'it said nothing'}"
+        raise SpecError(what, where=_program(command))
     return done.stdout
+
+
+def _program(command: str) -> str:
+    """What is run, without the words behind it and the variables before it: either may hold a PIN."""
+    return next((word for word in command.split() if "=" not in word), "command:")

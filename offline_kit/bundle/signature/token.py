@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, utils
 
 from offline_kit.bundle.signature.keys import PublicKey
 from offline_kit.common.errors import AccessDenied, DiskError, SpecError
+from offline_kit.common.redact import learn
 
 _EXAMPLE = "pkcs11:token=NAME;object=KEY?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=/path/to/pin"
 
@@ -27,7 +28,7 @@ def open_token(uri: str) -> tuple[PublicKey, Callable[[bytes], bytes]]:
         import pkcs11  # noqa: PLC0415  an extra
         from pkcs11 import exceptions  # noqa: PLC0415
     except ImportError as error:
-        raise SpecError("PKCS#11 needs a library", where=uri, remedy="pip install 'offline-kit[pkcs11]'") from error
+        raise SpecError("PKCS#11 needs a library", where=_plain(uri), remedy="pip install 'offline-kit[pkcs11]'") from error
     path, query = _parse(uri)
     pin = _pin(query)
 
@@ -76,13 +77,13 @@ def _pairs(text: str, separator: str) -> dict[str, str]:
 
 
 def _pin(query: dict[str, str]) -> str | None:
-    source = query.get("pin-source")
-    if source is None:
-        return query.get("pin-value") or os.environ.get("OFFLINE_KIT_PIN")
+    source = query.get("pin-source", "")
     try:
-        return Path(source.removeprefix("file:")).read_text(encoding="utf-8").strip()
+        pin = Path(source.removeprefix("file:")).read_text(encoding="utf-8").strip() if source else query.get("pin-value")
     except OSError as error:
         raise DiskError(f"cannot be read: {error.strerror}", where=source) from error
+    learn(pin)
+    return pin or os.environ.get("OFFLINE_KIT_PIN")
 
 
 def _public_key(point: bytes, uri: str) -> ec.EllipticCurvePublicKey:

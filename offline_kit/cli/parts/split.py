@@ -33,5 +33,5 @@ def split(bundle: Path, size: int | None, medium: Medium | None, record: bool, o
     size = part_size(size, medium, "--size") or DEFAULT
     path, _ = split_bundle(bundle, size, output or bundle.parent, progress=progress)
     if record:
-        record_bundle(path, [], medium, progress)
+        record_bundle(path, [], medium, progress, just_written=True)
     answer(path)

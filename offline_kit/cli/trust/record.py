@@ -44,12 +44,17 @@ def record(bundle: Path, keys: tuple[Path, ...], medium: Medium | None, quiet: b
         answer(path)
 
 
-def record_bundle(bundle: Path, keys: Sequence[PublicKey], medium: Medium | None, progress: Progress) -> list[Path]:
-    """Writes the record of a bundle that was verified; gives and notes its files. Raises KitError."""
+def record_bundle(
+    bundle: Path, keys: Sequence[PublicKey], medium: Medium | None, progress: Progress, *, just_written: bool = False
+) -> list[Path]:
+    """Writes the record of a bundle that was verified; gives and notes its files. Raises KitError.
+
+    ``just_written``: by this run, which took its sums on the way and then proved the finished file: they are not taken again.
+    """
     from offline_kit.record.gather import gather  # noqa: PLC0415  what draws pages is loaded only by who wants them
     from offline_kit.record.write import write_record  # noqa: PLC0415
 
-    written = write_record(gather(bundle, keys, medium, progress), bundle.parent)
+    written = write_record(gather(bundle, keys, medium, progress, just_written=just_written), bundle.parent)
     names = [path.name for path in written]
     progress.note(f"transfer record: {', '.join(names)}", event="record", files=names)
     return written

@@ -27,7 +27,8 @@ from offline_kit.cli.main import cli
 from offline_kit.common import redact
 from offline_kit.common.digest import Digest
 from offline_kit.common.errors import BundleDamaged, BundleUnreadable, KitError, SpecError
-from offline_kit.common.progress import Silent
+from offline_kit.common.progress import Silent, Task
+from offline_kit.record.gather import gather
 from offline_kit.record.labels import TITLE
 from offline_kit.record.paper import FILES_AT_MOST
 from offline_kit.record.table import defuse
@@ -182,6 +183,31 @@ def test_parts_that_fill_media(bundle: Path, tmp_path: Path) -> None:
         record("record", bundle, "--medium", "2MiB", "-q")
     with pytest.raises(Exception, match="not both"):
         record("split", bundle, "--medium", "DVD", "--size", "2MiB", "-q")
+
+
+class Titles(Silent):
+    """Remembers which steps were begun."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+
+    def task(self, title: str, total: int, items: int = 0) -> Task:
+        self.begun.append(title)
+        return super().task(title, total, items)
+
+
+@pytest.mark.parametrize("split", [None, 2 << 20])
+def test_sums_that_were_just_taken_are_not_taken_again(sample: Sample, tmp_path: Path, split: int | None) -> None:
+    name = f"{STEM}.tar.gz"
+    pack(sample.entries(), STEM, sample.path_of, tmp_path / name, split=split, progress=Silent())
+    bundle = tmp_path / (f"{STEM}.parts.json" if split else name)
+    told = [gather(bundle, [], None, Silent(), just_written=fresh) for fresh in (True, False)]
+    assert told[0] == told[1] and len(told[0].carried) >= 2
+    titles = Titles()
+    gather(bundle, [], None, titles, just_written=True)
+    assert titles.begun == []
+    gather(bundle, [], None, titles)
+    assert titles.begun == ["sums of the files"]
 
 
 def test_a_delta_tells_what_is_not_on_the_medium(sample: Sample, bundle: Path, tmp_path: Path) -> None:
