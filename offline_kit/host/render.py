@@ -46,7 +46,8 @@ def render(
     texts["deploy/compose.yaml"] = _compose(lock, version, services).encode()
     texts[".env.example"] = _dotenv(services, lock).encode()
     texts.update(assets.monitoring() if "prometheus" in lock.images else {})
-    texts.update({name: text.encode() for name, text in manuals(lock, version, services).items()})
+    told = manuals(lock, version, services, scanned=origin.scan is not None)
+    texts.update({name: text.encode() for name, text in told.items()})
     texts[PROVENANCE] = provenance(lock, version, origin.manifest)
     if origin.scan is not None:
         texts[RECORD] = canonical(origin.scan.model_dump(mode="json")).encode()

@@ -16,11 +16,11 @@ from offline_kit.spec.lock import Lock
 MANUALS = ("README.md", "README.zh.md")
 
 
-def manuals(lock: Lock, version: str, services: Services) -> dict[str, str]:
-    """Name of each manual -> its text. Raises DiskError."""
+def manuals(lock: Lock, version: str, services: Services, *, scanned: bool = False) -> dict[str, str]:
+    """Name of each manual -> its text; ``scanned``: the kit has a record of scanners. Raises DiskError."""
     # What is rendered is Markdown, which is read as text: nothing is escaped as HTML.
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True, autoescape=False
     )
-    values = facts(lock, version, services)
+    values = facts(lock, version, services) | {"scanned": scanned}
     return {name: environment.from_string(assets.template(name)).render(values) for name in MANUALS}

@@ -20,7 +20,7 @@ COMMAND = re.compile(r"(?<![\w/])(?:\./)?(?:scripts/)?((?:install|deploy|verify|
 IN_REMARK = re.compile(r"scripts/deploy\.sh [a-z-]+")
 # what stands for something of the reader's, or is something of a kit's
 NAMES = re.compile(
-    r"\.\./\S+|[A-Z][A-Z0-9-]+|<[a-z]+>|/\S+|engine-\S+|gateway|chat|team-[a-z]|1h|[a-z]+\.tar\.gz|receipt\.json|\.\.\."
+    r"\.\./\S+|[A-Z][A-Z0-9-]+|<[a-z]+>|/\S+|engine-\S+|gateway|chat|KEY\.pub|team-[a-z]|1h|[a-z]+\.tar\.gz|receipt\.json|\.\.\."
 )
 
 

@@ -21,6 +21,7 @@ from offline_kit.host.validate import check_services
 from offline_kit.runtime.settings import load
 from offline_kit.spec.lock import Blob, Layer, Lock, LockedFile, LockedImage, LockedModel
 from offline_kit.spec.manifest import Manifest, parse_manifest
+from offline_kit.spec.scan import RECORD
 
 SHIPPED = ("knowflow", "demo")
 
@@ -198,7 +199,7 @@ def test_both_manuals_tell_all_facts() -> None:
     """What one language tells, the other does too, and nothing is computed for neither."""
     manifest, files = shipped("knowflow")
     services = check_services(files, manifest.models.keys(), manifest.accelerator)
-    known = set(facts(lock_of(manifest), "v1", services))
+    known = {*facts(lock_of(manifest), "v1", services), "scanned"}
     for name in MANUALS:
         assert meta.find_undeclared_variables(Environment().parse(assets.template(name))) == known
 
@@ -211,6 +212,14 @@ def test_a_folder_of_the_build_machine_is_not_named(manual: str, folder: str) ->
     local = lock.models["chat"].model_copy(update={"source": "dir:///data/secret", "commit": None})
     text = manuals(lock.model_copy(update={"models": {**lock.models, "chat": local}}), "v1", services)[manual]
     assert f"| chat | {folder} | 1 | 2.0 KiB | - |" in text and "/data/" not in text
+
+
+@pytest.mark.parametrize("manual", MANUALS)
+def test_the_record_of_scanners_is_named_where_there_is_one(manual: str) -> None:
+    manifest, files = shipped("knowflow")
+    services = check_services(files, manifest.models.keys(), manifest.accelerator)
+    told = [manuals(lock_of(manifest), "v1", services, scanned=scanned)[manual] for scanned in (True, False)]
+    assert [RECORD in text for text in told] == [True, False]
 
 
 @pytest.mark.parametrize("manual", MANUALS)
