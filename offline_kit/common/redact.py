@@ -29,6 +29,7 @@ _TOKENS = re.compile(
 )
 _URLS = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "HF_ENDPOINT", "MODELSCOPE_DOMAIN", "OFFLINE_KIT_REGISTRY_MIRROR")
 _TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "MODELSCOPE_API_TOKEN", "OFFLINE_KIT_HUB_TOKENS")
+_PHRASES = ("OFFLINE_KIT_KEY_PASSPHRASE", "OFFLINE_KIT_PIN")
 _SURE = 8  # characters: a shorter one may stand somewhere by chance
 _LOCK = threading.Lock()
 _LEARNT: set[str] = set()
@@ -47,10 +48,12 @@ def learn(*secrets: str | None) -> None:
 
 
 def learn_environment(environment: Mapping[str, str]) -> None:
-    """Learns the passwords in URLs of proxies and hubs, and the tokens."""
+    """Learns the passwords in URLs of proxies and hubs, the tokens, and what opens a key that signs."""
     for name, value in environment.items():
         if name.upper() in _URLS:
             learn_url(value)
+        elif name in _PHRASES:
+            learn(value)
         elif name in _TOKEN_VARIABLES:
             learn(value, *(item.partition("=")[2].strip() for item in value.split(",")))
 
