@@ -128,10 +128,21 @@ def test_eicar_in_a_model_is_refused_by_name(project: Any, clamav: Path, placeho
     assert len(done.stderr.strip().splitlines()[-1]) < 400 and "config.json" not in done.stderr.splitlines()[-1]
 
 
-def test_eicar_in_a_layer_and_in_files_is_refused(project: Any, clamav: Path, registry: Registry) -> None:
+def test_eicar_in_a_layer_is_refused_by_name(project: Any, clamav: Path, registry: Registry) -> None:
     parts.push(registry.url, "engine", "v1", parts.image("gzip", files={"opt/run.sh": EICAR}))
     done = project().build(clamscan(clamav))
     assert done.returncode == 23 and "found images/engine/layer-00.tar.gz: Test.Eicar" in done.stderr
+
+
+@pytest.mark.parametrize("placeholder", ["{path}", "{file}"])
+def test_eicar_in_files_is_refused_by_name(project: Any, clamav: Path, placeholder: str) -> None:
+    """A further file, whose sha256 is the one that the manifest demands, and beside it one that is clean."""
+    kit = project()
+    (kit.work / "tool.bin").write_bytes(EICAR)
+    kit.manifest["files"]["tools/tool.bin"] = {"source": "file://tool.bin", "sha256": parts.digest(EICAR)}
+    done = kit.build(clamscan(clamav, placeholder))
+    assert done.returncode == 23 and "scan: clamav: found files/tools/tool.bin: Test.Eicar.UNOFFICIAL" in done.stderr
+    assert "licence.txt" not in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
