@@ -131,6 +131,7 @@ def _metrics(where: Surroundings) -> str:
         access_log off;
         location = /stub_status {{ stub_status; }}
         location = /kit {{ default_type text/plain; alias {where.folder}/metrics.prom; }}
+        location = /attest {{ default_type text/plain; alias {where.folder}/attest.prom; }}
         location / {{ return 404; }}
     }}"""
 

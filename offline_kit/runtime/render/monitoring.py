@@ -85,6 +85,7 @@ def prometheus_yml(settings: Settings, kit: Kit) -> str:
     jobs: List[Dict[str, Any]] = [
         {"job_name": "engine", "static_configs": targets},
         {"job_name": "kit", "metrics_path": "/kit", "static_configs": [_target("gateway", METRICS)]},
+        {"job_name": "attest", "metrics_path": "/attest", "static_configs": [_target("gateway", METRICS)]},
         {"job_name": "prometheus", "static_configs": [{"targets": ["localhost:9090"], "labels": {"service": "prometheus"}}]},
     ]
     for name, job in _JOBS.items():

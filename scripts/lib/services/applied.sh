@@ -154,6 +154,9 @@ applied_write() { # applied_write FOLDER: its files become those of .state/ -> A
             APPLIED+="${APPLIED:+$'\n'}.state/$place/${name##*/} changed"
         done
     done
+    if [[ ! -e "$STATE/gateway/attest.prom" ]]; then # Prometheus reads it, empty until attest was asked
+        : | write_file "$STATE/gateway/attest.prom" 644
+    fi
     for name in "${COMPOSE_SERVICES[@]}"; do # what they write into
         case "$name" in
             engine-*) place_folder cache 755 "$owner" && place_folder "cache/${name#engine-}" 700 "$SERVICES_USER" ;;

@@ -3,7 +3,7 @@
 #
 # Rules: (1) SHA256SUMS is the root: the host's keys say whose it is, and every other answer follows from a file that it names;
 # (2) everything is looked at, whatever was found before; each finding is a line that names its file or service; (3) nothing is
-# changed but the memo of what was proven; (4) what cannot be asked is never OK.
+# changed but the memo of what was proven and what the kit's own Prometheus reads of it; (4) what cannot be asked is never OK.
 
 [[ -z "${ATTEST_SH:-}" ]] || return 0
 ATTEST_SH=yes
@@ -155,6 +155,12 @@ attest_metrics() { # for the textfile collector of an exporter, on stdout
     printf '# TYPE offline_kit_attest_time_seconds gauge\noffline_kit_attest_time_seconds{%s} %d\n' "$label" "$(date +%s)"
 }
 
+attest_tell() { # attest_tell FILE: the metrics into FILE, if one is named, and to where the kit's own Prometheus reads them
+    [[ -z "$DRY_RUN" ]] || return 0
+    [[ -z "$1" ]] || attest_metrics | write_file "$1" 644
+    [[ ! -d "$STATE/gateway" || -L "$STATE/gateway" || ! -w "$STATE/gateway" ]] || attest_metrics | write_file "$STATE/gateway/attest.prom" 644
+}
+
 verb_attest() { # attest [--full] [--json] [--allow-edits] [--metrics FILE]
     local form='' mode=remember metrics=''
     while (($# > 0)); do
@@ -178,6 +184,6 @@ verb_attest() { # attest [--full] [--json] [--allow-edits] [--metrics FILE]
     attest_images
     attest_services
     if [[ "$form" == json ]]; then attest_json "$mode"; else checks_table; fi
-    [[ -z "$metrics" || -n "$DRY_RUN" ]] || attest_metrics | write_file "$metrics" 644
+    attest_tell "$metrics"
     ! checks_failed || die "$EXIT_DIFFERS" "what serves is not what was approved: $REPLY finding(s), each above"
 }

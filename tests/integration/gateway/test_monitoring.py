@@ -62,6 +62,7 @@ def kit(testbed: Testbed, airgap: Dockerd, tmp_path_factory: pytest.TempPathFact
     asked.write_text(yaml.safe_dump(settings))
     try:
         running.up()
+        running.attest("finding FAIL files 'changed: install.sh' 'unpack it again'")
         page = ["-v", f"{GPU_PAGE}:/www/metrics:ro", "--name", "gpu-page", "--network-alias", "dcgm-exporter"]
         serve = ["--entrypoint", "python3", tag("engine"), "-m", "http.server", "9400", "--directory", "/www"]
         airgap.docker("run", "-d", "--pull", "never", "--network", f"{running.name}_internal", *page, *serve)
@@ -87,6 +88,7 @@ def query(kit: RunningKit, *expressions: str) -> list[list[dict[str, Any]]]:
 def test_everything_that_is_watched_answers(kit: RunningKit) -> None:
     (up,) = query(kit, "up")
     assert {(series["metric"]["job"], series["metric"].get("service")) for series in up} == {
+        ("attest", "gateway"),
         ("engine", "engine-chat"),
         ("engine", "engine-chat-2"),
         ("engine", "engine-other"),
@@ -124,6 +126,18 @@ def test_prometheus_took_every_rule(kit: RunningKit) -> None:
 def test_the_certificate_that_ends_in_twenty_days_is_told_of(kit: RunningKit) -> None:
     (firing,) = query(kit, alerts()["CertificateNearItsEnd"])
     assert len(firing) == 1 and 19 < float(firing[0]["value"][1]) <= 20
+
+
+def test_what_is_not_what_was_approved_is_told_of(kit: RunningKit) -> None:
+    """By the kit's own Prometheus, with what ``deploy.sh attest`` wrote."""
+    fired, old = query(kit, alerts()["NotApproved"], alerts()["AttestationOld"])
+    assert [(series["metric"], series["value"][1]) for series in fired] == [({"kit": kit.name, "version": "v1"}, "0")]
+    assert old == []
+    kit.attest("")
+    deadline = time.monotonic() + 20
+    while query(kit, alerts()["NotApproved"]) != [[]] and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert query(kit, alerts()["NotApproved"], "offline_kit_approved == 1")[1]
 
 
 def test_each_model_by_name_and_both_engines_of_one(kit: RunningKit) -> None:

@@ -57,6 +57,9 @@ def test_what_was_installed_is_what_serves(host: Host, tmp_path: Path) -> None:
     assert rows.count(("OK", "service")) == 4 and rows.count(("OK", "image")) == 2
     assert ("OK", "weights") in rows and [row for row in rows if row[0] != "OK"] == [("WARN", "signature")]
     assert 'offline_kit_approved{kit="attest",version="v1.0.0"} 1' in metrics.read_text().splitlines()
+    of_prometheus = host.kit / ".state/gateway/attest.prom"
+    assert of_prometheus.read_text().splitlines()[:2] == metrics.read_text().splitlines()[:2]
+    assert of_prometheus.stat().st_mode & 0o777 == 0o644
     code, told = attest(host, "--full")
     assert code == 0 and told["full"] and any("0 proven earlier" in row["found"] for row in told["findings"])
     assert sorted(path for path in host.kit.rglob("*") if path.name not in ("proven", "lock")) == before
