@@ -10,9 +10,10 @@ HERE=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")
 
 KEYS_FOLDER=/etc/offline-kit/keys.d THRESHOLD_FILE=/etc/offline-kit/threshold
 
-key_id() { # key_id KEY: the key ID of a public key in PEM form, on stdout; nothing when it is none
+key_id() { # key_id KEY: the key ID of a public key in PEM form, on stdout; nothing when it is none. One key has one, in whatever form its point is written
     openssl pkey -pubin -in "$1" -noout >/dev/null 2>&1 || return 0
-    openssl pkey -pubin -in "$1" -outform DER 2>/dev/null | openssl dgst -sha256 -r 2>/dev/null | cut -c 1-16
+    { openssl ec -pubin -in "$1" -conv_form uncompressed -param_enc named_curve -outform DER 2>/dev/null ||
+        openssl pkey -pubin -in "$1" -outform DER 2>/dev/null; } | openssl dgst -sha256 -r 2>/dev/null | cut -c 1-16
 }
 
 # ---- one signature: this block stands in verify-kit.sh too, which no kit brings

@@ -8,6 +8,8 @@ fi
 LIB=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/lib
 # shellcheck source-path=SCRIPTDIR source=lib/kit/images.sh
 . "$LIB/kit/images.sh"
+# shellcheck source-path=SCRIPTDIR source=lib/kit/signature.sh
+. "$LIB/kit/signature.sh"
 
 WANTED=()
 
@@ -21,7 +23,7 @@ the right ID and layers, is skipped. One that fails is named and leaves no tag b
   --dry-run  say what would be loaded
   --help     this text
 
-Exit codes: 0 all are there; 2 wrong usage; 4 no bash here; 5 an image was not loaded; 20 the kit is damaged; 130 interrupted.
+Exit codes: 0 all are there; 2 wrong usage; 4 no bash here; 5 an image was not loaded; 20 the kit is damaged; 22 it is not signed as this host demands; 130 interrupted.
 HELP
 }
 
@@ -48,6 +50,7 @@ known_images() { # a name that is no image's is wrong usage
 options "$@"
 open_kit "${BASH_SOURCE[0]}"
 known_images
+demand_host_keys "$KIT" || die "$EXIT_UNTRUSTED" 'this kit is not signed as this host demands; nothing was loaded' "ask who built it; trusted keys lie in $KEYS_FOLDER"
 state_look
 lock_kit
 images_load ${WANTED[@]+"${WANTED[@]}"}

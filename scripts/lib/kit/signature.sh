@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Whose kit is it? Signatures of SHA256SUMS, by keys that the operator names or that the host demands.
 #
-# Rules: (1) "no signature" never passes where a key is demanded; (2) a key counts once, in however many files it stands; (3) what
+# Rules: (1) "no signature" never passes where a key is demanded; (2) a key counts once, in however many files and forms it stands; (3) what
 # the host demands, no option lowers; (4) nothing of the kit is run or sourced for it.
 
 [[ -z "${SIGNATURE_SH:-}" ]] || return 0
@@ -11,9 +11,10 @@ SIGNATURE_SH=yes
 
 KEYS_FOLDER=/etc/offline-kit/keys.d THRESHOLD_FILE=/etc/offline-kit/threshold
 
-key_id() { # key_id KEY: the key ID of a public key in PEM form, on stdout; nothing when it is none
+key_id() { # key_id KEY: the key ID of a public key in PEM form, on stdout; nothing when it is none. One key has one, in whatever form its point is written
     openssl pkey -pubin -in "$1" -noout >/dev/null 2>&1 || return 0
-    openssl pkey -pubin -in "$1" -outform DER 2>/dev/null | openssl dgst -sha256 -r 2>/dev/null | cut -c 1-16
+    { openssl ec -pubin -in "$1" -conv_form uncompressed -param_enc named_curve -outform DER 2>/dev/null ||
+        openssl pkey -pubin -in "$1" -outform DER 2>/dev/null; } | openssl dgst -sha256 -r 2>/dev/null | cut -c 1-16
 }
 
 # ---- one signature: this block stands in verify-kit.sh too, which no kit brings

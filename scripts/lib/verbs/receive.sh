@@ -12,6 +12,8 @@ CARRY_SH=yes
 . "${BASH_SOURCE[0]%/*}/../checks/all.sh"
 # shellcheck source-path=SCRIPTDIR/lib source-path=SCRIPTDIR/.. source=kit/host_record.sh
 . "${BASH_SOURCE[0]%/*}/../kit/host_record.sh"
+# shellcheck source-path=SCRIPTDIR/lib source-path=SCRIPTDIR/.. source=kit/signature.sh
+. "${BASH_SOURCE[0]%/*}/../kit/signature.sh"
 # shellcheck source-path=SCRIPTDIR/lib source-path=SCRIPTDIR/.. source=kit/settings.sh
 . "${BASH_SOURCE[0]%/*}/../kit/settings.sh"
 # shellcheck source-path=SCRIPTDIR/lib source-path=SCRIPTDIR/.. source=kit/operator_files.sh
@@ -92,6 +94,7 @@ verb_receive() { # receive OLD
     local old=${1:-}
     [[ -n "${OFFLINE_KIT_FOR:-}" && -f "$old/.state/compose.yaml" && $# == 1 ]] ||
         usage_error "receive is a part of upgrade: $KIT/scripts/deploy.sh upgrade is not for you to call, but OLD/scripts/deploy.sh upgrade $KIT"
+    demand_host_keys "$KIT" || die "$EXIT_UNTRUSTED" "$KIT is not signed as this host demands" "ask who built it; trusted keys lie in $KEYS_FOLDER"
     lock_kit
     work_folder
     project

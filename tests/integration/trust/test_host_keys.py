@@ -70,6 +70,20 @@ def test_keys_that_are_named(kit: Path, keys: Path) -> None:
     refused(install(kit, *both), "0 of 2 keys")
 
 
+def test_one_key_in_several_forms_is_one_signer(kit: Path, keys: Path) -> None:
+    """A point can be written compressed, hybrid or with the curve's parameters: whoever has one key has one voice."""
+    sign_by(kit, keys, "builder")
+    forms = (("compressed", "-conv_form"), ("hybrid", "-conv_form"), ("explicit", "-param_enc"))
+    words = [f"--key={keys / 'builder.pub'}"]
+    for name, option in forms:
+        out = keys / f"{name}.pub"
+        written: list[str | Path] = ["openssl", "ec", "-pubin", "-in", keys / "builder.pub"]
+        subprocess.run([*written, option, name, "-pubout", "-out", out], check=True, capture_output=True)
+        words.append(f"--key={out}")
+        assert "the kit ran" in install(kit, words[-1]).stdout
+    refused(install(kit, *words, "--threshold", "2"), "1 of 1 keys")
+
+
 def test_signatures_beside_the_folder_count(kit: Path, keys: Path) -> None:
     sign_by(kit, keys, "builder")
     (kit / "SHA256SUMS.sig").rename(kit.with_name(f"{kit.name}.SHA256SUMS.sig"))
@@ -88,11 +102,12 @@ def test_keys_that_the_host_demands(kit: Path, keys: Path, tmp_path: Path, thres
     Path("/etc/offline-kit").mkdir(exist_ok=True)
     inside = 'mount --bind "$1" /etc/offline-kit && exec "$2" --dry-run "${@:3}"'
 
-    def demanded(*words: str | Path) -> subprocess.CompletedProcess[str]:
-        command: list[str | Path] = ["unshare", "--mount", "bash", "-c", inside, "-", etc, kit / "install.sh", *words]
+    def demanded(*words: str | Path, script: str = "install.sh") -> subprocess.CompletedProcess[str]:
+        command: list[str | Path] = ["unshare", "--mount", "bash", "-c", inside, "-", etc, kit / script, *words]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
     refused(demanded(), "0 of 2 keys")
+    refused(demanded(script="scripts/load_images.sh"), "nothing was loaded")
     sign_by(kit, keys, "builder")
     done = demanded("--threshold", "1", "--key", keys / "builder.pub")
     if threshold == "1":

@@ -1,4 +1,4 @@
-"""A key in a real PKCS#11 token, and foreign programs that must accept what we sign: cosign 2 and 3, without a network."""
+"""A key in a real PKCS#11 token signs, and neither its PIN nor another key is told or taken."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from offline_kit.bundle.signature.sign import sign
 from offline_kit.bundle.signature.signers import Signer, open_signer
 from offline_kit.common.errors import AccessDenied, SpecError
 from tests.support.bundle_sample import make_sample
-from tests.testbed import programs
 
 MODULE = Path("/usr/lib/softhsm/libsofthsm2.so")
 
@@ -68,23 +67,3 @@ def test_a_key_in_a_token_signs(token: Path, bundle: Path) -> None:
     assert "9999" not in str(refusal.value)
     with pytest.raises(SpecError, match="names no object, no module-path"):
         open_signer("pkcs11:token=site", None, lambda path: None)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("suite", ["trixie", "sid"])
-def test_cosign_accepts_what_we_sign_without_a_network(suite: str, bundle: Path, tmp_path: Path) -> None:
-    cosign = programs.unpacked(suite, "cosign", "usr/bin/cosign")
-    generate_key_pair(tmp_path / "k.key", tmp_path / "k.pub", None)
-    sign(bundle, open_signer(str(tmp_path / "k.key"), None, lambda path: None))
-    listing = tmp_path / "kit-v1.0.0.SHA256SUMS"
-    forms = [("--signature", f"{listing}.sig")]
-    if suite == "sid":
-        forms.append(("--bundle", f"{listing}.sigstore.json"))
-
-    def accepts(form: tuple[str, str]) -> bool:
-        words: list[str | Path] = ["verify-blob", "--key", tmp_path / "k.pub", "--insecure-ignore-tlog", *form, listing]
-        return subprocess.run(["unshare", "--net", cosign, *words], capture_output=True, check=False).returncode == 0
-
-    assert all(map(accepts, forms))
-    listing.write_bytes(listing.read_bytes() + b"\n")
-    assert not any(map(accepts, forms))
