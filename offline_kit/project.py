@@ -1,4 +1,4 @@
-"""A manifest with the files around it: its two configuration files and its lock.
+"""A manifest with the files around it: its configuration files and its lock.
 
 Rules: each file is read once, plain files of a size that such documents have; what is wrong in one is said with its name.
 """
@@ -33,7 +33,7 @@ class Project:
 
 
 def open_project(manifest_path: Path, policies: Policies = ()) -> Project:
-    """Reads and checks a manifest, its two configuration files and its lock. Raises SpecError, DiskError.
+    """Reads and checks a manifest, its configuration files and its lock. Raises SpecError, DiskError.
 
     ``policies``: of the site, each with its name; they hold beside that of the manifest.
     """
@@ -43,6 +43,8 @@ def open_project(manifest_path: Path, policies: Policies = ()) -> Project:
         "models.json": _read(folder / manifest.services, f"'services' of {manifest_path}"),
         "vllm_config.yaml": _read(folder / manifest.engine_config, f"'engine_config' of {manifest_path}"),
     }
+    if manifest.environment is not None:
+        config["environment.yaml"] = _read(folder / manifest.environment, f"'environment' of {manifest_path}")
     services = check_services(config, manifest.models.keys(), manifest.accelerator)
     lock_path = manifest_path.with_suffix(".lock.json")
     lock = _read_lock(lock_path)

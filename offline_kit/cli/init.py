@@ -17,7 +17,8 @@ from offline_kit.spec.manifest import schema
 def init(folder: Path) -> None:
     """Write a manifest, its configuration and its schema into FOLDER (default: here), to start from.
 
-    Makes manifests/knowflow.yaml, config/models.json and config/vllm_config.yaml. Files that exist are left as they are.
+    Makes manifests/knowflow.yaml, config/models.json, config/vllm_config.yaml and config/environment.yaml. Files that exist are
+    left as they are.
     """
     files = {**starter(), "manifests/manifest.schema.json": schema().encode()}
     for name, content in sorted(files.items()):

@@ -11,7 +11,7 @@ from pathlib import Path
 from offline_kit.common.errors import DiskError
 
 _PACKAGE = Path(__file__).resolve().parent.parent
-STARTER = ("manifests/knowflow.yaml", "config/models.json", "config/vllm_config.yaml")
+STARTER = ("manifests/knowflow.yaml", "config/models.json", "config/vllm_config.yaml", "config/environment.yaml")
 
 
 def root() -> Path:

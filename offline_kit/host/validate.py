@@ -24,10 +24,17 @@ class Services:
 
 
 def check_services(files: Mapping[str, bytes], models: Collection[str], accelerator: Accelerator) -> Services:
-    """The services in ``files`` (models.json, vllm_config.yaml) of a kit with these ``models``. Raises SpecError."""
+    """The services in ``files`` (models.json, vllm_config.yaml, environment.yaml) of a kit with these ``models``.
+
+    Raises SpecError.
+    """
     try:
         settings = load.load_settings(
-            _text(files, "models.json"), _text(files, "vllm_config.yaml"), folders=models, device=accelerator
+            _text(files, "models.json"),
+            _text(files, "vllm_config.yaml"),
+            folders=models,
+            device=accelerator,
+            environment_yaml=_text(files, "environment.yaml") if "environment.yaml" in files else "",
         )
         asked, mistakes = expand_replicas(settings)
         _refuse(mistakes)  # where shares of GPUs are missing already, a placement can only say so once more

@@ -15,7 +15,7 @@ from .gpu_plan.evaluate import Image
 from .gpu_plan.vllm_version import Vllm
 from .settings import load, parse
 from .settings.json_text import parse_json
-from .settings.model import DOTENV, ENGINE_YAML, KEYS, MODELS_JSON, Mistake, Settings
+from .settings.model import DOTENV, ENGINE_YAML, ENVIRONMENT_YAML, KEYS, MODELS_JSON, Mistake, Settings
 from .settings.text_file import AT_MOST, read_text
 
 
@@ -33,6 +33,7 @@ def read(kit: Path, *, need_key: bool = True) -> Tuple[Settings, Dict[str, str]]
         need_key=need_key,
         named_keys=read_text(kit, KEYS) if (kit / KEYS).exists() else "",
         images=facts["KIT_IMAGES"].split(",") if "KIT_IMAGES" in facts else None,
+        environment_yaml=read_text(kit, ENVIRONMENT_YAML) if (kit / ENVIRONMENT_YAML).exists() else "",
     )
     return settings, facts
 

@@ -250,7 +250,7 @@ class Lock(Frozen):
     images: dict[Key, LockedImage]
     models: dict[Key, LockedModel]
     files: dict[str, LockedExtra] = Field(default={}, description="path below files/ -> what it is")
-    config: dict[str, LockedText] = Field(description="models.json and vllm_config.yaml")
+    config: dict[str, LockedText] = Field(description="models.json, vllm_config.yaml, environment.yaml where there is one")
 
     @field_validator("files")
     @classmethod

@@ -148,6 +148,9 @@ class Manifest(document.Frozen):
     files: dict[str, FileSpec] = Field(default={}, description="further files: path below files/ -> where it comes from")
     services: str = Field(description="path of models.json, relative to this file")
     engine_config: str = Field(description="path of vllm_config.yaml, relative to this file")
+    environment: str | None = Field(
+        default=None, description="path of environment.yaml (variables of all engines), relative to this file"
+    )
     target: Target | None = Field(default=None, description="the host that the bundle is for")
     policy: Policy | None = Field(default=None, description="what may cross: checked when it is locked and built")
     scan: tuple[Scanner, ...] = Field(default=(), description="programs that look at the payload before it is packed")
@@ -157,10 +160,10 @@ class Manifest(document.Frozen):
         """Of what it says, whatever its form and comments."""
         return Digest.of(canonical(self.model_dump(mode="json", by_alias=True)).encode())
 
-    @field_validator("services", "engine_config")
+    @field_validator("services", "engine_config", "environment")
     @classmethod
-    def _possible(cls, path: str) -> str:
-        return local_path(path)
+    def _possible(cls, path: str | None) -> str | None:
+        return local_path(path) if path is not None else None
 
     @field_validator("files")
     @classmethod

@@ -74,7 +74,11 @@ def _engine(engine: Engine, settings: Settings, plan: Plan, kit: Kit) -> Dict[st
         {
             "entrypoint": ["python3", "-m", "runtime.serve", model.key],
             "working_dir": "/",
-            "environment": {"PYTHONPATH": "/opt/offline-kit", "OFFLINE_KIT_DEVICE": settings.device},
+            "environment": {
+                "PYTHONPATH": "/opt/offline-kit",
+                "OFFLINE_KIT_DEVICE": settings.device,
+                **dict(sorted({**settings.environment, **model.environment}.items())),
+            },
             "volumes": [
                 bind("./models", "/models"),
                 bind("./models", "/app/models"),  # where other guides' images have them

@@ -1,4 +1,4 @@
-"""models.json, vllm_config.yaml and .env to Settings, or every mistake in them at once.
+"""models.json, vllm_config.yaml, environment.yaml and .env to Settings, or every mistake in them at once.
 
 Rules: what a later step would stumble over is found here, before a running service is touched; an unknown key gets the nearest
 known one as a suggestion; arguments that the kit itself decides (address, port, model, key) cannot be set by hand; a path stays
@@ -12,7 +12,7 @@ import ipaddress
 import re
 from typing import Any, Collection, Dict, Iterable, List, Mapping, Optional, Tuple
 
-from . import api_keys, features, model_fields, parse
+from . import api_keys, environment, features, model_fields, parse
 from .model import DEVICES, DOTENV, MODELS_JSON, ConfigError, Mistake, Model, Settings, port_variable
 
 ROUTER_PORT = 8000
@@ -38,12 +38,13 @@ def load_settings(
     need_key: bool = False,
     named_keys: str = "",
     images: Optional[Collection[str]] = None,
+    environment_yaml: str = "",
 ) -> Settings:
     """The settings in these texts. Raises ConfigError with every mistake.
 
     ``folders``: the names below models/ that exist (None: not checked); ``device``: what the bundle was built for, where .env
     does not say otherwise; ``need_key``: a missing secret is a mistake; ``named_keys``: the text of .state/keys; ``images``:
-    keys of the images that the kit carries (None: not checked).
+    keys of the images that the kit carries (None: not checked); ``environment_yaml``: the text of that file.
     """
     mistakes: List[Mistake] = []
     entries = parse.models_json(models_json, mistakes)
@@ -75,6 +76,7 @@ def load_settings(
         key_limit=features.number(env, "OFFLINE_KIT_KEY_LIMIT", 512, 1, 100_000, mistakes),
         web=web,
         monitoring=monitoring,
+        environment=environment.common(environment_yaml, mistakes),
     )
     _check_values(settings, need_key, mistakes)
     if mistakes:

@@ -7,11 +7,12 @@ what is wrong and what to do.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Mapping, Optional, Sequence, Tuple
 
 MODELS_JSON = "config/models.json"
 ENGINE_YAML = "config/vllm_config.yaml"
+ENVIRONMENT_YAML = "config/environment.yaml"
 DOTENV = ".env"
 KEYS = ".state/keys"
 TYPES = ("chat", "embedding", "rerank")
@@ -59,6 +60,7 @@ class Model:
     gpus: Tuple[str, ...] = ()
     memory_limit: Optional[str] = None
     replicas: int = 1
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def path(self) -> str:
@@ -100,7 +102,10 @@ class Monitoring:
 
 @dataclass(frozen=True)
 class Settings:
-    """models.json, vllm_config.yaml, .env and the named keys together. ``web``, ``monitoring``: None where not wanted."""
+    """models.json, vllm_config.yaml, environment.yaml, .env and the named keys together.
+
+    ``web``, ``monitoring``: None where not wanted; ``environment``: of all engines, a model's own wins.
+    """
 
     models: Tuple[Model, ...]
     common: Mapping[str, Any]
@@ -113,6 +118,7 @@ class Settings:
     key_limit: int = 512
     web: Optional[Web] = None
     monitoring: Optional[Monitoring] = None
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def address(self, port: int) -> str:
         """Where a port of the gateway or of Grafana is published."""

@@ -11,6 +11,7 @@ import difflib
 import re
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
+from . import environment
 from .model import AUTO, ENGINE_YAML, MODELS_JSON, TYPES, Mistake, Model
 
 GPU = re.compile(r"[0-9]{1,3}|(?:GPU|MIG)-[A-Za-z0-9-]{1,64}")
@@ -71,6 +72,7 @@ _REQUIRED: Dict[str, Tuple[Callable[[Any], bool], str]] = {
 _OPTIONAL: Dict[str, Tuple[Callable[[Any], bool], str]] = {
     "engine_args": (lambda value: isinstance(value, dict), "an object of vLLM arguments"),
     "gpus": (_gpus, 'a list of different GPU indices, for example [0, 1], or "auto"'),
+    "environment": (lambda value: isinstance(value, dict), 'an object of variables, for example {"NCCL_P2P_DISABLE": "1"}'),
     "memory_limit": (_text(_DOCKER_SIZE), "a size as Docker writes it, for example 24g"),
     "replicas": (lambda value: _integer(value) and 1 <= value <= 64, "a number of engines from 1 to 64"),
 }
@@ -97,6 +99,8 @@ def model(key: str, entry: Any, mistakes: List[Mistake]) -> Optional[Model]:
             mistakes.append(Mistake(MODELS_JSON, f"{field}.{name}", f"{entry[name]!r} is not usable", f"give {must}"))
     arguments = entry.get("engine_args", {})
     arguments = engine_args(arguments, key, mistakes) if isinstance(arguments, dict) else {}
+    variables = entry.get("environment", {})
+    variables = environment.variables(variables, key, mistakes) if isinstance(variables, dict) else {}
     folder = _folder(entry.get("path"), f"{field}.path", mistakes)
     if len(mistakes) > before or folder is None:
         return None
@@ -107,6 +111,7 @@ def model(key: str, entry: Any, mistakes: List[Mistake]) -> Optional[Model]:
         gpus=AUTO if entry.get("gpus") == "auto" else tuple(str(gpu) for gpu in entry.get("gpus", ())),
         memory_limit=entry.get("memory_limit"),
         replicas=entry.get("replicas", 1),
+        environment=variables,
         **{name: entry[name] for name in _REQUIRED if name != "path"},
     )
 

@@ -34,7 +34,7 @@ compose_bytes() { # compose_bytes FILE: what is wrong with it as a file -> REPLY
 compose_check() { # compose_check FILE: held against the table and COMPOSE_FACTS (`NAME VALUE` lines) -> COMPOSE_SERVICES; status 1 and the fault in REPLY when it differs
     COMPOSE_SERVICES=()
     ! compose_bytes "$1" || return 1
-    REPLY=$(TABLE=$COMPOSE_TABLE FACTS=$COMPOSE_FACTS HEADER=$COMPOSE_HEADER awk "$COMPOSE_PROGRAM" "$1") || return 1
+    REPLY=$(TABLE=$COMPOSE_TABLE FACTS=$COMPOSE_FACTS HEADER=$COMPOSE_HEADER VARIABLES=$ENGINE_VARIABLES NO_VARIABLES=$ENGINE_VARIABLES_REFUSED awk "$COMPOSE_PROGRAM" "$1") || return 1
     read -r -a COMPOSE_SERVICES <<<"$REPLY"
 }
 
@@ -76,10 +76,12 @@ function fits(service, kind, wish, value,  name) { # VALUE is what the row wishe
     wish = swap(swap(swap(wish, "@kit", fact["kit"]), "@version", fact["version"]), "@device", fact["device"])
     return value == wish && value != "\"\""
 }
+function given(name) { return name ~ ("^(" ENVIRON["VARIABLES"] ")$") && name !~ ("^(" ENVIRON["NO_VARIABLES"] ")$") }
 function look_up(service, kind, key, value,  row, known) { # the record is one that the table names, and comes once
     if (key ~ /^depends_on\/engine-[a-z0-9][a-z0-9_-]*\/condition$/) key = "depends_on/@engine/condition"
     else if (key !~ /\[\]$/ && ((service, key) in once)) at_line(service ": " key " is given twice")
     once[service, key] = 1
+    if (kind == "engine" && key ~ /^environment\// && key !~ /\/(PYTHONPATH|OFFLINE_KIT_DEVICE)$/ && given(substr(key, 13))) key = "environment/@variable"
     for (row = 1; row <= rows; row++) {
         if (row_key[row] != key || !listed(row_services[row], kind) && row_services[row] != "*") continue
         if (row_services[row] == "*" && kind ~ /^(network|edge)$/) continue

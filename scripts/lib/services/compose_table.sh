@@ -4,10 +4,15 @@
 # Rules: (1) a row is MARK SERVICES KEY VALUE: + must be there, ? may be; SERVICES with commas, * for all; a KEY below others has
 # slashes, [] after a list; VALUE is the text as the file has it, items with a blank between, those of an object as KEY=VALUE;
 # (2) @name in a value is a fact of this kit, ~ begins an expression for the whole value, @ports stands for what .env publishes;
-# (3) offline_kit/runtime/render/compose.py writes it: what it gains has to be named here, and is refused until then.
+# (3) offline_kit/runtime/render/compose.py writes it: what it gains has to be named here, and is refused until then; (4) variables
+# of engines are those of runtime/settings/environment.py, by the same two expressions.
 
 [[ -z "${COMPOSE_TABLE_SH:-}" ]] || return 0
 COMPOSE_TABLE_SH=yes
+
+# shellcheck disable=SC2034 # compose_grammar.sh reads them
+readonly ENGINE_VARIABLES='(NCCL|GLOO|UCX|VLLM|HF|TOKENIZERS|TIKTOKEN|SAFETENSORS|XGRAMMAR|FLASHINFER|TRITON|TORCH|TORCHDYNAMO|TORCHINDUCTOR|PYTORCH|CUDA|CUBLAS|CUDNN|OMP|KMP|MKL|MALLOC)_[A-Z0-9_]+' \
+    ENGINE_VARIABLES_REFUSED='LD_.*|PYTHON.*|PATH|.*(PLUGIN|_SO_PATH|LIBRAR|TRUST_REMOTE|INSECURE|WEIGHTS_ONLY|AUTOLOAD|CACHE_MANAGER|LOGGING_CONFIG|DEV_MODE).*|.*_PROXY|.*_proxy|.*(OFFLINE|NO_DOWNLOAD|NO_USAGE|DO_NOT_TRACK|USAGE_S|MODELSCOPE|ENDPOINT|REPOSITOR).*|.*(_TOKEN|API_KEY|SECRET|PASSWORD)(_.*)?|.*_(PATH|DIR|DIRECTORY|HOME|ROOT|CACHE|WORKSPACE_BASE)|CUDA_VISIBLE_DEVICES|NVIDIA_.*|OFFLINE_KIT_.*|HOME|USER|LOGNAME'
 
 # shellcheck disable=SC2034 # compose_grammar.sh reads it
 COMPOSE_TABLE='
@@ -41,6 +46,7 @@ COMPOSE_TABLE='
 + engine working_dir   "/"
 + engine environment/PYTHONPATH          "/opt/offline-kit"
 + engine environment/OFFLINE_KIT_DEVICE  "@device"
+? engine environment/@variable          ~"[^"]*"
 + engine labels/offline-kit.arguments    ~"[0-9a-f]+"
 + engine labels/offline-kit.model        ~"[A-Za-z0-9][A-Za-z0-9._:/@+-]*"
 + engine volumes[]  type="bind" source="./models" target="/models" read_only=true

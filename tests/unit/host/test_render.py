@@ -30,6 +30,7 @@ def shipped(name: str) -> tuple[Manifest, dict[str, bytes]]:
     path = assets.root() / "manifests" / f"{name}.yaml"
     manifest = parse_manifest(path.read_text(), str(path))
     files = {"models.json": manifest.services, "vllm_config.yaml": manifest.engine_config}
+    files |= {"environment.yaml": manifest.environment} if manifest.environment else {}
     return manifest, {file: (path.parent / place).read_bytes() for file, place in files.items()}
 
 
@@ -95,6 +96,7 @@ def test_what_is_carried() -> None:
     )
     assert executables <= texts.keys()
     assert texts["config/models.json"] == files["models.json"]
+    assert texts["config/environment.yaml"] == files["environment.yaml"]
     assert not [path for path in texts if path.startswith(("/", "deploy/kit.env", "images/", "models/")) or ".." in path]
     compose = yaml.safe_load(texts["deploy/compose.yaml"])
     tag = f"localhost/offline-kit/engine:{digest('engine').short}"

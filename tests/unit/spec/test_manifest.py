@@ -90,8 +90,8 @@ def test_the_committed_schema_is_current() -> None:
 def test_the_schema_knows_every_field() -> None:
     document = json.loads(schema())
     assert set(document["properties"]) == {
-        "apiVersion", "name", "platform", "accelerator", "images", "models", "files", "services", "engine_config", "target",
-            "policy", "scan",
+        "apiVersion", "name", "platform", "accelerator", "images", "models", "files", "services", "engine_config",
+        "environment", "target", "policy", "scan",
     }  # fmt: skip
     assert document["additionalProperties"] is False
 
