@@ -79,4 +79,11 @@ def _lines(contents: Contents) -> Iterator[str]:
         yield f"    {key:12} {size(image.bytes):>10}  {image.reference or image.source}  {image.config}"
     yield f"  models ({size(contents.totals.models_bytes)})"
     for key, model in contents.models.items():
-        yield f"    {key:12} {size(model.bytes):>10}  {model.source}  {model.commit or 'local folder'}  {model.files} files"
+        told = f"{model.source}  {model.commit or 'local folder'}  {model.files} files{_parsers(contents, key)}"
+        yield f"    {key:12} {size(model.bytes):>10}  {told}"
+
+
+def _parsers(contents: Contents, key: str) -> str:
+    """What reads the tool calls and the reasoning of the model ``key``."""
+    found = contents.plan.parsers.get(key, {}) if contents.plan else {}
+    return "".join(f"  {argument.replace('_', ' ')} {name}" for argument, name in sorted(found.items()))

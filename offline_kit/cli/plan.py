@@ -22,7 +22,9 @@ from offline_kit.runtime.gpu_plan import gpus, report
 from offline_kit.runtime.gpu_plan.evaluate import Verdict
 from offline_kit.runtime.gpu_plan.vllm_version import Vllm
 from offline_kit.runtime.kit import image_of
+from offline_kit.runtime.parsers import with_parsers
 from offline_kit.runtime.settings.model import Settings
+from offline_kit.spec.parsers import parsers_of
 
 _LONGEST_LOG = 64 << 20  # bytes that are read of a log
 _SMI = ["nvidia-smi", f"--query-gpu={','.join(gpus.FIELDS)}", "--format=csv,nounits"]
@@ -86,14 +88,16 @@ def plan(
         project = open_project(source)
         config, accelerator, target = project.config, project.manifest.accelerator, project.manifest.target
         there = {} if accelerator == "cpu" else named or _gpus(gpu_file, target.gpus if target else None)
+        parsers = parsers_of(project.lock) if project.lock else {}
         models, image = pipeline.plan_facts(project, options.session(store, jobs, None, options.progress(quiet)))
     else:
         contents, config = read_configuration(source)
         models = dict.fromkeys(contents.models, None) | (dict(contents.plan.models) if contents.plan else {})
+        parsers = contents.plan.parsers if contents.plan else {}
         image = image_of(contents.plan.model_dump(mode="json") if contents.plan else {})
         accelerator = contents.accelerator
         there = {} if accelerator == "cpu" else named or _gpus(gpu_file, None)
-    settings = check_services(config, models.keys(), accelerator).settings
+    settings = with_parsers(check_services(config, models.keys(), accelerator).settings, parsers)
     if started and not image.vllm.known:
         image = dataclasses.replace(image, vllm=Vllm.parse(started.version))
     verdict, found = plan_for(settings, models, there, image)

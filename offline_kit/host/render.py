@@ -16,11 +16,13 @@ from offline_kit.host.provenance import PROVENANCE, provenance
 from offline_kit.host.sbom.summary import SBOM
 from offline_kit.host.sbom.write import sbom
 from offline_kit.host.validate import Services
+from offline_kit.runtime.parsers import with_parsers
 from offline_kit.runtime.render import compose
 from offline_kit.runtime.settings.model import Monitoring, Web, port_variable
 from offline_kit.spec.image_contents import ImageContents
 from offline_kit.spec.lock import Lock
 from offline_kit.spec.manifest import canonical
+from offline_kit.spec.parsers import parsers_of
 from offline_kit.spec.scan import RECORD, ScanRecord
 
 
@@ -57,7 +59,7 @@ def render(
 
 def _compose(lock: Lock, version: str, services: Services) -> str:
     kit = compose.Kit(lock.name, version, {key: lock.images[key].tag(key) for key in sorted(lock.images)})
-    return compose.text(services.settings, services.placement, kit)
+    return compose.text(with_parsers(services.settings, parsers_of(lock)), services.placement, kit)
 
 
 def _dotenv(services: Services, lock: Lock) -> str:

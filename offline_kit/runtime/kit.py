@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Tuple
 
+from . import parsers
 from .gpu_plan import architecture, tensor_table
 from .gpu_plan.engine_memory import Facts
 from .gpu_plan.evaluate import Image
@@ -35,7 +36,7 @@ def read(kit: Path, *, need_key: bool = True) -> Tuple[Settings, Dict[str, str]]
         images=facts["KIT_IMAGES"].split(",") if "KIT_IMAGES" in facts else None,
         environment_yaml=read_text(kit, ENVIRONMENT_YAML) if (kit / ENVIRONMENT_YAML).exists() else "",
     )
-    return settings, facts
+    return parsers.with_parsers(settings, plan_of(kit).get("parsers") or {}), facts
 
 
 def plan_of(kit: Path) -> Mapping[str, Any]:

@@ -1,7 +1,7 @@
 """One engine: models.json and vllm_config.yaml to the command line of ``vllm serve``, which this process then becomes.
 
-Rules: ``argv`` and ``environment`` are pure; the more particular wins (vllm_config.yaml < fields of the model < its
-engine_args); nothing may ask a network; what vLLM would report in a misleading way is checked before it starts.
+Rules: ``argv`` and ``environment`` are pure; the more particular wins (parsers found at build < vllm_config.yaml < fields of
+the model < its engine_args); nothing may ask a network; what vLLM would report in a misleading way is checked before it starts.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional
 
+from . import parsers
 from .settings import load
 from .settings.model import ConfigError, Model, Settings
 
@@ -52,7 +53,7 @@ def merged(settings: Settings, model: Model) -> Dict[str, Any]:
         "max-model-len": model.max_model_len,
         "dtype": model.dtype,
     }
-    every = {**_BY_TYPE[model.type], **settings.common, **fields, **model.engine_args}
+    every = parsers.with_defaults(model, {**_BY_TYPE[model.type], **settings.common, **fields, **model.engine_args})
     return {flag: every[flag] for flag in sorted(every)}
 
 
@@ -107,6 +108,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
         settings = load.load_settings(
             (folder / "models.json").read_text("utf-8"), (folder / "vllm_config.yaml").read_text("utf-8")
         )
+        settings = parsers.of_container(settings, options.key, os.environ)
         command = argv(settings, options.key)
         path = settings.model(options.key).path
     except ConfigError as error:

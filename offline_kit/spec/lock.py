@@ -147,6 +147,7 @@ class ModelNeeds(Frozen):
     transformers_version: str = Field(default="", description="that the model was saved with")
     code: tuple[str, ...] = Field(default=(), description="auto_map: FILE.CLASS, or OWNER/NAME--FILE.CLASS")
     chat_template: bool = False
+    template_marks: tuple[str, ...] = Field(default=(), description="what its chat templates show of tool calls and thoughts")
     vision: bool = False
     adapter_base: str | None = Field(default=None, description="of an adapter: the model that it changes")
     adapter_rank: int | None = Field(default=None, description="of a LoRA adapter: its rank")

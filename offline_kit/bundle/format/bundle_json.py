@@ -18,6 +18,7 @@ from offline_kit.spec.document import Frozen
 from offline_kit.spec.lock import Lock, LockedImage, ModelFacts
 from offline_kit.spec.manifest import Accelerator, Key, canonical
 from offline_kit.spec.names import VERSION, plain_text, safe_path
+from offline_kit.spec.parsers import parsers_of
 
 Count = Field(ge=0, lt=1 << 63)
 
@@ -52,12 +53,13 @@ class ExtraContents(Frozen):
 
 
 class PlanInputs(Frozen):
-    """What the GPU plan needs, so that a host can refuse without reading a model: facts by folder, and of the engine image
-    the versions of CUDA and vLLM."""
+    """What a host needs to know without reading a model: facts by folder for the GPU plan, parsers by folder, and of the engine
+    image the versions of CUDA and vLLM."""
 
     models: dict[Key, ModelFacts]
     cuda: str | None
     vllm: str | None = None
+    parsers: dict[Key, dict[str, str]] = Field(default={}, description="tool_call_parser and reasoning_parser of a model")
 
 
 class Totals(Frozen):
@@ -191,7 +193,7 @@ def plan_inputs(lock: Lock) -> PlanInputs | None:
     if not facts:
         return None
     cuda = engine.environment.get("CUDA_VERSION") if engine else None
-    return PlanInputs(models=facts, cuda=cuda, vllm=engine.vllm if engine else None)
+    return PlanInputs(models=facts, cuda=cuda, vllm=engine.vllm if engine else None, parsers=parsers_of(lock))
 
 
 def parse_contents(data: bytes, name: str) -> Contents:

@@ -7,12 +7,13 @@ pointer in place of a file is refused at once, for nobody wants to carry it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from offline_kit.common.errors import DigestMismatch
 from offline_kit.common.json_text import parse_json
 from offline_kit.spec.lock import LockedFile, ModelNeeds
+from offline_kit.spec.parsers import marks_in
 
 Read = Callable[[LockedFile, int, int], bytes]
 _LONGEST = 16 << 20  # bytes of a JSON file that is read
@@ -38,6 +39,7 @@ def read_needs(files: Sequence[LockedFile], read: Read, model: str, remedy: str)
         transformers_version=_text(config.get("transformers_version")),
         code=tuple(sorted({*code, *_imported(code, by_path, read)})),
         chat_template=bool(tokenizer.get("chat_template")) or any(name in by_path for name in _TEMPLATES),
+        template_marks=marks_in(_templates(tokenizer, by_path, read)),
         vision=isinstance(config.get("vision_config"), dict),
         adapter_base=_text(adapter.get("base_model_name_or_path")) if "adapter_config.json" in by_path else None,
         adapter_rank=rank if isinstance(rank, int) else None,
@@ -70,6 +72,16 @@ def _no_objects(by_path: Mapping[str, LockedFile], read: Read) -> list[str]:
     """Tokenizers that do not begin as a JSON object does: a page of a login or of an error. They are too long to be read."""
     files = [by_path[name] for name in ("tokenizer.json", "tekken.json") if name in by_path and by_path[name].size]
     return [file.path for file in files if not read(file, 0, min(file.size, 64)).lstrip().startswith(b"{")]
+
+
+def _templates(tokenizer: Mapping[str, Any], by_path: Mapping[str, LockedFile], read: Read) -> Iterator[str]:
+    """The texts of its chat templates, wherever they stand."""
+    file = by_path.get("chat_template.jinja")
+    if file is not None and file.size <= _LONGEST:
+        yield read(file, 0, file.size).decode("utf-8", "replace")
+    for template in (tokenizer.get("chat_template"), _json(by_path, "chat_template.json", read).get("chat_template")):
+        for item in template if isinstance(template, list) else [template]:
+            yield _text(item.get("template") if isinstance(item, dict) else item)
 
 
 def _quantization(config: Mapping[str, Any]) -> str:

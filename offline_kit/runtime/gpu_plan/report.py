@@ -74,8 +74,17 @@ def lines(verdict: Verdict, found: Sequence[Suggestion] = ()) -> Iterator[str]:
         if slots:
             yield ""
             yield from _engine(verdict, model.key, slots)
+    yield from _parsers(verdict)
     yield ""
     yield from _conclusion(verdict, found)
+
+
+def _parsers(verdict: Verdict) -> Iterator[str]:
+    """What reads tool calls and reasoning, where the build found it."""
+    for model in verdict.settings.models:
+        if model.parsers:
+            told = ", ".join(f"{flag.replace('-', ' ')} {name}" for flag, name in sorted(model.parsers.items()))
+            yield f"{model.key}  {told} (by the model's family; 'engine_args' says otherwise)"
 
 
 def _conclusion(verdict: Verdict, found: Sequence[Suggestion]) -> Iterator[str]:

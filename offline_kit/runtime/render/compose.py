@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from typing import Any, Dict, List
 
-from .. import serve
+from .. import parsers, serve
 from ..settings.model import Settings
 from ..settings.placement import Plan, waits_for, world_size
 from ..settings.replicas import Engine, engines
@@ -77,6 +77,7 @@ def _engine(engine: Engine, settings: Settings, plan: Plan, kit: Kit) -> Dict[st
             "environment": {
                 "PYTHONPATH": "/opt/offline-kit",
                 "OFFLINE_KIT_DEVICE": settings.device,
+                **parsers.to_container(model),
                 **dict(sorted({**settings.environment, **model.environment}.items())),
             },
             "volumes": [

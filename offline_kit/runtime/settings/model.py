@@ -61,6 +61,7 @@ class Model:
     memory_limit: Optional[str] = None
     replicas: int = 1
     environment: Mapping[str, str] = field(default_factory=dict)
+    parsers: Mapping[str, str] = field(default_factory=dict)  # found at build, by argument of vLLM
 
     @property
     def path(self) -> str:

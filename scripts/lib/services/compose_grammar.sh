@@ -81,7 +81,7 @@ function look_up(service, kind, key, value,  row, known) { # the record is one t
     if (key ~ /^depends_on\/engine-[a-z0-9][a-z0-9_-]*\/condition$/) key = "depends_on/@engine/condition"
     else if (key !~ /\[\]$/ && ((service, key) in once)) at_line(service ": " key " is given twice")
     once[service, key] = 1
-    if (kind == "engine" && key ~ /^environment\// && key !~ /\/(PYTHONPATH|OFFLINE_KIT_DEVICE)$/ && given(substr(key, 13))) key = "environment/@variable"
+    if (kind == "engine" && key ~ /^environment\// && given(substr(key, 13))) key = "environment/@variable"
     for (row = 1; row <= rows; row++) {
         if (row_key[row] != key || !listed(row_services[row], kind) && row_services[row] != "*") continue
         if (row_services[row] == "*" && kind ~ /^(network|edge)$/) continue

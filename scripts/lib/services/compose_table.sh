@@ -46,6 +46,8 @@ COMPOSE_TABLE='
 + engine working_dir   "/"
 + engine environment/PYTHONPATH          "/opt/offline-kit"
 + engine environment/OFFLINE_KIT_DEVICE  "@device"
+? engine environment/OFFLINE_KIT_TOOL_CALL_PARSER  ~"[A-Za-z0-9][A-Za-z0-9_.-]*"
+? engine environment/OFFLINE_KIT_REASONING_PARSER  ~"[A-Za-z0-9][A-Za-z0-9_.-]*"
 ? engine environment/@variable          ~"[^"]*"
 + engine labels/offline-kit.arguments    ~"[0-9a-f]+"
 + engine labels/offline-kit.model        ~"[A-Za-z0-9][A-Za-z0-9._:/@+-]*"
