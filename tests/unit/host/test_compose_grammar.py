@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from offline_kit.runtime.parsers import with_parsers
 from offline_kit.runtime.render import compose
 from offline_kit.runtime.settings import load, placement, replicas
 from tests.testbed.cache import REPOSITORY
@@ -26,6 +27,7 @@ USER = "10001:10001"
 def rendered(env: str = "", *, models: dict[str, Any] | None = None, **kit: Any) -> tuple[str, str]:
     """A Compose file, and the facts that the host knows of the same kit."""
     settings = load.load_settings(json.dumps({"models": models or {"chat": entry()}}), "", f"VLLM_API_KEY={KEY}\n{env}")
+    settings = with_parsers(settings, kit.pop("parsers", {}))
     asked, _ = replicas.expand_replicas(settings)
     placed, _ = placement.place(asked)
     tags = {name: f"localhost/offline-kit/{name}:0123456789ab" for name in kit.pop("images", IMAGES)}
@@ -121,7 +123,8 @@ def test_every_row_of_the_table_is_one_that_is_rendered(tmp_path: Path) -> None:
     rows = [row for row in table.group(1).splitlines() if row]
     # The whole table once with each awk, then without one row at a time the file that has most in it.
     wide = entry(name="w", port=9100, tensor_parallel_size=2, environment={"NCCL_DEBUG": "WARN"})
-    text, facts = rendered(ALL, models={**SIX, "wide": wide})
+    parsers = {"chat": {"tool_call_parser": "qwen3_coder", "reasoning_parser": "qwen3"}}
+    text, facts = rendered(ALL, models={**SIX, "wide": wide}, parsers=parsers)
     assert check(text, facts, tmp_path, table="\n".join(rows))[0]
     assert check(text, facts, tmp_path, awk="busybox")[0]
     needless = [
