@@ -114,6 +114,7 @@ class Host:
     files: dict[str, str] = field(default_factory=dict)  # path -> content, as the run sees it
     settings: str = ""  # further lines for .env
     env: dict[str, str] = field(default_factory=dict)  # further variables
+    cleared: str = ""  # what tmpfiles.d of a host with systemd says
     mounted: str = ""  # options with which the kit's folder is mounted
     networks: int = 1  # that Docker has
     engine: str = "Engine"  # as which Docker's server calls itself
@@ -177,9 +178,18 @@ class Host:
         }
 
     def _mounts(self) -> list[str]:
-        if not self.files and not self.mounted:
+        if not self.files and not self.mounted and not self.cleared:
             return []
         script = []
+        if self.cleared:
+            conf = self.folder / "tmpfiles.conf"
+            conf.write_text(self.cleared)
+            script.append("/bin/mount -t tmpfs none /run && /bin/mkdir -p /run/systemd/system /run/tmpfiles.d")
+            script.append(f"/bin/cp '{conf}' /run/tmpfiles.d/")
+            script += [
+                f"{{ [ ! -d {folder} ] || /bin/mount -t tmpfs none {folder}; }}"
+                for folder in ("/etc/tmpfiles.d", "/usr/lib/tmpfiles.d")
+            ]
         if self.mounted:
             script.append(f"/bin/mount --bind '{self.kit}' '{self.kit}'")
             script.append(f"/bin/mount -o 'remount,bind,{self.mounted}' '{self.kit}'")

@@ -87,8 +87,12 @@ check_docker() {
             finding FAIL docker "Docker does not let this user in: ${said:0:200}" "run as root, or add the user to the group docker and log in anew"
         else
             REPLY=''
-            [[ "$said" != *'API version'* ]] || service_reason "$said"
-            finding FAIL docker "Docker does not answer: ${said:0:200}" "${REPLY:-start it: systemctl start docker (journalctl -u docker says why it does not start)}"
+            [[ "$said" != *'API version'* && "$said" != *'docker endpoint'* && "$said" != *'docker host'* && "$said" != *'ontext "'* ]] || service_reason "$said"
+            if [[ -z "$REPLY" && -n "${DOCKER_HOST:-}" ]]; then
+                finding FAIL docker "Docker does not answer at $DOCKER_HOST (DOCKER_HOST): ${said:0:200}" 'start the Docker that DOCKER_HOST names (without root: systemctl --user start docker), or unset it'
+            else
+                finding FAIL docker "Docker does not answer: ${said:0:200}" "${REPLY:-start it: systemctl start docker (journalctl -u docker says why it does not start)}"
+            fi
         fi
         return 0
     fi
@@ -134,6 +138,8 @@ check_sight() { # a Docker that does not see every folder of this host
         fi
     elif [[ "$DOCKER_SYSTEM" == 'Docker Desktop' ]]; then
         finding WARN docker 'Docker Desktop runs in a virtual machine: memory, disk and GPUs are those of it, and it sees shared folders only' "share the kit's folder (Settings, Resources, File sharing), or use Docker Engine"
+    elif ((EUID == 0)) && [[ "$DOCKER_ROOT" == /* && ! -e "$DOCKER_ROOT" ]]; then
+        finding WARN docker "Docker keeps its data in $DOCKER_ROOT, which is not here: it runs in a virtual machine, or outside of the container that this is; it may not see the kit, and disks, memory and ports are judged of the wrong machine" 'install the kit on the machine that Docker runs on'
     fi
 }
 
@@ -149,7 +155,8 @@ check_confinement() { # settings of Docker with which services of a kit cannot d
 check_compose() {
     local version said
     type -P docker >/dev/null && [[ -z "$PODMAN" ]] || return 0
-    if ! version=$(at_most 30 docker compose version --short 2>/dev/null) || [[ -z "$version" ]]; then
+    # which Docker is meant has no part in this, and older clients say nothing at all where that one is not there
+    if ! version=$(DOCKER_HOST='' DOCKER_TLS_VERIFY='' DOCKER_CONTEXT=default at_most 30 docker compose version --short 2>/dev/null) || [[ -z "$version" ]]; then
         said='the Compose plug-in of Docker is missing'
         ! type -P docker-compose >/dev/null || said+=' (docker-compose, the program of its own, is not used)'
         finding FAIL compose "$said" "install docker-compose-plugin (Compose 2.0 or later) into Docker's cli-plugins"

@@ -21,6 +21,7 @@ mount_options() { # mount_options FOLDER -> REPLY: how its file system is mounte
 check_folder() {
     check_path
     check_file_system
+    check_cleaned
     check_owner
 }
 
@@ -58,6 +59,33 @@ check_file_system() {
             ;;
         *) ;;
     esac
+}
+
+check_cleaned() { # folders that systemd-tmpfiles clears: of what was not touched for an AGE, or (D) whenever the host starts
+    local folder file type path age names=' ' cleared=''
+    [[ -d /run/systemd/system ]] || return 0
+    for folder in /etc/tmpfiles.d /run/tmpfiles.d /usr/lib/tmpfiles.d; do # a file hides those of its name in later folders
+        for file in "$folder"/*.conf; do
+            [[ -f "$file" && -r "$file" && "$names" != *" ${file##*/} "* ]] || continue
+            names+="${file##*/} "
+            while read -r type path _ _ _ age _ || [[ -n "$type" ]]; do
+                # shellcheck disable=SC2053 # what x and X name are patterns
+                case "$type" in
+                    [xX]*) [[ "$KIT" != $path && "$KIT" != $path/* ]] || return 0 ;;
+                    [dDevqQ]*)
+                        [[ "$KIT" == "${path%/}"/* ]] || continue
+                        if [[ "$age" == [0-9~]* ]]; then
+                            cleared="what lies below $path is removed when nobody touched it for $age"
+                        elif [[ "$type" == D* ]]; then
+                            cleared="what lies below $path is removed when the host starts"
+                        fi
+                        ;;
+                    *) ;;
+                esac
+            done <"$file"
+        done
+    done
+    [[ -z "$cleared" ]] || finding WARN 'folder of the kit' "$cleared (systemd-tmpfiles): weights and settings of this kit, too" 'move the kit to a folder of its own, such as /srv or /opt'
 }
 
 check_owner() { # what an operator without root cannot do

@@ -1,14 +1,17 @@
 # shellcheck shell=bash
 # Whether Docker can make the kit's networks and publish its ports.
 #
-# Rules: (1) what Docker does not say is not judged; (2) networks of this kit that are there need no room.
+# Rules: (1) what Docker does not say is not judged; (2) networks of this kit that are there need no room; (3) which networks a kit
+# has is decided in runtime/render/networks.py, and counted here before it has run.
 
 [[ -z "${NETWORK_SH:-}" ]] || return 0
 NETWORK_SH=yes
 # shellcheck source-path=SCRIPTDIR/lib source-path=SCRIPTDIR/.. source=checks/docker.sh
 . "${BASH_SOURCE[0]%/*}/docker.sh"
+# shellcheck source-path=SCRIPTDIR/lib source-path=SCRIPTDIR/.. source=checks/models.sh
+. "${BASH_SOURCE[0]%/*}/models.sh"
 
-readonly KIT_NETWORKS=2 DEFAULT_NETWORKS=31 # Docker's own pools: 172.17.0.0/16 to 172.31.0.0/16, and 16 of 192.168.0.0/16
+readonly DEFAULT_NETWORKS=31 # Docker's own pools: 172.17.0.0/16 to 172.31.0.0/16, and 16 of 192.168.0.0/16
 
 check_network() {
     [[ -n "$DOCKER_VERSION" ]] || return 0
@@ -33,14 +36,21 @@ pool_size() { # -> REPLY: how many networks Docker's address pools have room for
     REPLY=$((sum > 0 ? sum : DEFAULT_NETWORKS))
 }
 
+kit_networks() { # -> REPLY: how many networks the kit has: internal, edge and one a model; with more than 20 models, one for all engines
+    local models=${#MODEL_KEYS[@]}
+    REPLY=$((2 + (models > 20 ? 1 : models)))
+}
+
 check_pools() {
-    local there ours room
+    local there ours room needed
     there=$(docker network ls --quiet --filter driver=bridge 2>/dev/null | grep -c .) || there=0
     ours=$(docker network ls --quiet --filter driver=bridge --filter "label=com.docker.compose.project=$PROJECT" 2>/dev/null | grep -c .) || ours=0
     pool_size
     room=$REPLY
-    ((there - ours + KIT_NETWORKS > room)) || return 0
-    finding FAIL network "Docker has $there networks, and addresses for $room: the kit's $KIT_NETWORKS find no room" 'docker network prune removes those that nothing uses; or add default-address-pools to /etc/docker/daemon.json and restart Docker'
+    kit_networks
+    needed=$REPLY
+    ((there - ours + needed > room)) || return 0
+    finding FAIL network "Docker has $there networks, and addresses for $room: the kit's $needed find no room" 'docker network prune removes those that nothing uses; or add default-address-pools to /etc/docker/daemon.json and restart Docker'
 }
 
 check_chains() { # a firewall that was reloaded or emptied takes Docker's rules with it

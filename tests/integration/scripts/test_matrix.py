@@ -176,6 +176,16 @@ MATRIX = [
     Broken("a disk of Windows", kind_of_disk("fuseblk"), Finding("FAIL", "folder of the kit", "lies on fuseblk")),
     Broken("a kit in memory", kind_of_disk("tmpfs"), Finding("WARN", "folder of the kit", "lies in memory")),
     Broken("a kit on NFS", kind_of_disk("nfs"), Finding("WARN", "folder of the kit", "root may be nobody")),
+    Broken(
+        "a folder that is cleared of what is old",
+        lambda host: vars(host).update(cleared=f"q {host.folder} 1777 root root 10d\n"),
+        Finding("WARN", "folder of the kit", "is removed when nobody touched it for 10d (systemd-tmpfiles)"),
+    ),
+    Broken(
+        "a folder that is cleared with every start",
+        lambda host: vars(host).update(cleared=f"D! {host.folder}/ 1777 root root -"),
+        Finding("WARN", "folder of the kit", "is removed when the host starts (systemd-tmpfiles)"),
+    ),
     Broken("an image without layers", no_layers, Finding("FAIL", "images", "no layers, and so no program: gateway")),
     # variables
     Broken(
@@ -204,11 +214,31 @@ MATRIX = [
     ),
     Broken("Docker Desktop", info(OperatingSystem="Docker Desktop"), Finding("WARN", "docker", "in a virtual machine")),
     Broken(
+        "Docker outside of this container",
+        info(DockerRootDir="/var/lib/docker-elsewhere"),
+        Finding("WARN", "docker", "keeps its data in /var/lib/docker-elsewhere, which is not here"),
+    ),
+    Broken(
         "a client too new for the engine",
         docker(
             '[ "$1" != version ] || { echo "client version 1.52 is too new. Maximum supported API version is 1.41"; exit 1; }'
         ),
         Finding("FAIL", "docker", "client version 1.52 is too new"),
+    ),
+    Broken(
+        "certificates of a Docker elsewhere",
+        many(variable("DOCKER_HOST", ""), variable("DOCKER_TLS_VERIFY", "1")),
+        Finding("FAIL", "docker", "unable to resolve docker endpoint"),
+    ),
+    Broken(
+        "a context that is gone",
+        many(docker("unset DOCKER_HOST"), variable("DOCKER_CONTEXT", "prod")),
+        Finding("FAIL", "docker", "unable to resolve docker endpoint"),
+    ),
+    Broken(
+        "a socket of nobody",
+        variable("DOCKER_HOST", "unix:///run/user/4242/docker.sock"),
+        Finding("FAIL", "docker", "does not answer at unix:///run/user/4242/docker.sock (DOCKER_HOST)"),
     ),
     Broken("no limits of processes", info(PidsLimit=False), Finding("WARN", "control groups", "pids_limit has no effect")),
     Broken(
@@ -218,6 +248,7 @@ MATRIX = [
     ),
     # networks
     Broken("no addresses left", put(networks=30), Finding("FAIL", "network", "Docker has 30 networks, and addresses for 31")),
+    Broken("no addresses for a model", put(networks=27), Finding("FAIL", "network", "for 31: the kit's 5 find no room")),
     Broken(
         "a small pool of addresses",
         many(put(networks=3), info(DefaultAddressPools=[{"Base": "10.9.0.0/24", "Size": 26}])),
@@ -461,6 +492,7 @@ FOLLOWED: list[tuple[str, Callable[[Host, str], object]]] = [
     ("a medium that is only read", lambda host, _: copy_kit(host)),
     ("a disk without programs", lambda host, _: vars(host).update(mounted="exec")),
     ("a platform for all images", lambda host, _: host.env.clear()),
+    ("certificates of a Docker elsewhere", lambda host, _: host.env.clear()),
     ("a slice that is gone", lambda host, _: vars(host).update(settings="CUDA_VISIBLE_DEVICES=MIG-22222222-bbbb\n")),
 ]
 
@@ -472,6 +504,16 @@ def test_the_remedy_helps(host: Host, name: str, follow: Callable[[Host, str], o
     assert code == 4
     follow(host, remedies[0])
     assert look(host, "nvidia")[0] == 0
+
+
+def test_a_kit_that_is_not_to_be_cleared(host: Host) -> None:
+    """What tmpfiles.d leaves out, and a kit that was moved, are not told of."""
+    host.cleared = f"q {host.folder} 1777 root root 10d\nx {host.folder}/a*\n"
+    assert [finding for finding in look(host, "nvidia")[1] if finding.level != "OK"] == []
+    host.cleared = f"q {host.folder}/moved 1777 root root 10d\n"
+    assert [finding for finding in look(host, "nvidia")[1] if finding.level != "OK"] == []
+    host.move("moved")
+    assert any("cleared" in finding.says or "10d" in finding.says for finding in look(host, "nvidia")[1])
 
 
 def test_a_medium_that_is_only_read_is_named_by_install(host: Host) -> None:

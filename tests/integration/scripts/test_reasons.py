@@ -79,6 +79,13 @@ def test_the_first_row_that_fits_counts() -> None:
         ("write /var/lib/docker/tmp/x: no space left on device", "verify.sh"),
         ("Couldn't connect to 'https://huggingface.co' to load the files", "connect the host"),
         ("docker: Error response from daemon: invalid mode: /kit:ro.", "load_images"),
+        ('Error starting userland proxy: exec: "docker-proxy": executable file not found in $PATH', "build the bundle"),
+        ("RuntimeError: CUDA error: an illegal instruction was encountered", "processor"),
+        ("open sysctl net.ipv4.ip_unprivileged_port_start file: reopen fd 8: permission denied", "models/"),
+        ("safetensors_rust.SafetensorError: No such device (os error 19)", "verify.sh"),
+        ("NCCL error: Duplicate GPU detected : rank 1 and rank 0 both on CUDA device 1000", "peer access"),
+        ("/usr/bin/python3: No module named runtime", "an image that has it"),
+        ("ModuleNotFoundError: No module named 'runtime_tools'", "the kit"),
     ],
 )
 def test_no_remedy_leads_astray(said: str, misleading: str) -> None:
