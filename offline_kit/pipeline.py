@@ -23,15 +23,16 @@ from offline_kit.common.digest import Digest
 from offline_kit.common.errors import DigestMismatch, DiskError, LockStale, SpecError
 from offline_kit.common.files import replace_file
 from offline_kit.common.redact import find_secret
+from offline_kit.common.units import size
 from offline_kit.host.render import Origin, render
 from offline_kit.host.target_check import check_target, engine_image
-from offline_kit.intake.fetch import fetch, missing_bytes, payload_bytes
+from offline_kit.intake.fetch import fetch, fetch_image, missing_bytes, payload_bytes
 from offline_kit.intake.images.engine_facts import engine_facts
 from offline_kit.intake.models import findings
 from offline_kit.intake.resolve import regrouped_models, resolve, resolve_facts
 from offline_kit.intake.scan.scan import scan
 from offline_kit.intake.session import Session
-from offline_kit.intake.sources.image_layers import contents_of, were_read
+from offline_kit.intake.sources.image_layers import can_be_read, contents_of
 from offline_kit.intake.store.store import Store
 from offline_kit.project import Policies, Project, open_project
 from offline_kit.runtime.gpu_plan.evaluate import Image
@@ -64,12 +65,19 @@ class Built:
     lock: Lock
 
 
-def lock_project(project: Project, session: Session, *, keep: Lock | None) -> Lock:
-    """Resolves the manifest and writes the lock beside it. Entries of ``keep`` that still apply are not resolved again."""
+def lock_project(project: Project, session: Session, *, keep: Lock | None, read_engine: bool = False) -> Lock:
+    """Resolves the manifest and writes the lock beside it. Entries of ``keep`` that still apply are not resolved again.
+
+    ``read_engine``: the engine image is fetched where its layers have to be read for what it holds.
+    """
     lock = resolve(project.manifest, project.folder, project.config, session, keep=keep)
-    engine = lock.images.get("engine")
-    if engine is not None and were_read(session.store, engine.layers):
-        lock = _with_engine_facts(lock, session)
+    engine = lock.images["engine"]
+    if read_engine or can_be_read(session.store, engine.layers):
+        lock = _with_engine_facts(lock, project, session)
+    elif engine.engine is None:
+        left = size(sum(layer.size for layer in engine.layers if not session.store.has(layer.digest, layer.size)))
+        what = f"what the engine image holds was not read ({left} to fetch): 'build' reads it before any weights"
+        session.progress.note(f"{what}, 'lock --read-engine' now", event="engine not read")
     check_policies(project, lock)
     check_models(project, lock, session)
     if lock != project.lock:
@@ -132,29 +140,48 @@ def _regrouped(project: Project, lock: Lock, session: Session) -> list[str]:
 
 
 def complete_lock(project: Project, lock: Lock, session: Session, *, locked: bool) -> Lock:
-    """``lock`` with what its engine image, whose layers are in the store, was seen to hold; written where that is new.
+    """``lock`` with what its engine image holds, which is fetched for that; written where that is new.
 
-    Under ``locked`` it stays as it is. Raises SpecError where that engine cannot serve a model, which is first seen now.
+    Under ``locked`` it stays as it is. Raises SpecError where that engine cannot serve a model, which is first seen now, or
+    cannot run on the manifest's target.
     """
-    completed = _with_engine_facts(lock, session)
+    completed = _with_engine_facts(lock, project, session)
     if completed == lock:
         return lock
     if not locked:
         _refuse_secrets({project.lock_path.name: completed.text()})
         replace_file(project.lock_path, completed.text().encode())
     check_models(project, completed, session, said=lock)
+    _check_target(project, completed, session, said=lock)
     return lock if locked else completed
 
 
-def _with_engine_facts(lock: Lock, session: Session) -> Lock:
+def _check_target(project: Project, lock: Lock, session: Session, *, said: Lock | None = None) -> None:
+    """Warns of what may not run on the manifest's target, but for what was said of ``said``. Raises SpecError."""
+    settings = project.services.settings
+    known = check_target(project.manifest, said, settings) if said else ()
+    for line in check_target(project.manifest, lock, settings):
+        if line not in known:
+            session.progress.note(f"warning: {line}")
+
+
+def _with_engine_facts(lock: Lock, project: Project, session: Session) -> Lock:
     """``lock`` with what the layers of its engine image say; a lock of an earlier version knows versions alone."""
-    image = lock.images.get("engine")
-    if image is None or (image.engine is not None and image.engine.architectures):
+    image = lock.images["engine"]
+    if not _is_unread(lock):
         return lock
+    if not can_be_read(session.store, image.layers):
+        fetch_image("engine", image, project.manifest, project.folder, session)
     facts = engine_facts(contents_of(session.store, image.layers, "engine"))
     if facts is None or facts == image.engine:
         return lock
     return lock.model_copy(update={"images": {**lock.images, "engine": image.model_copy(update={"engine": facts})}})
+
+
+def _is_unread(lock: Lock) -> bool:
+    """Whether it is not known what the engine image holds."""
+    facts = lock.images["engine"].engine
+    return facts is None or not facts.architectures
 
 
 def plan_facts(project: Project, session: Session) -> tuple[dict[str, ModelFacts | None], Image]:
@@ -197,8 +224,7 @@ def build(
     if shape.base_path:
         check_base_signers(shape.base_path, project.policies)
     lock = current_lock(project, session, locked=locked)
-    for line in check_target(project.manifest, lock, project.services.settings):
-        session.progress.note(f"warning: {line}")
+    _check_target(project, lock, session)
     for name, policy in project.policies:
         check_scanners({PICKLES, *(scanner.name for scanner in project.manifest.scan)}, policy, name)
     top = f"{lock.name}-{version}"
@@ -208,9 +234,14 @@ def build(
     with store.in_use(), stage(final) as folder:
         if shape.base is None:
             _check_room(lock, store, folder)
-        for last_try in (False, True):
-            blobs = fetch(lock, project.manifest, project.folder, session)
+
+        def read_engine() -> None:
+            nonlocal lock
             lock = complete_lock(project, lock, session, locked=locked)
+
+        unread = _is_unread(lock)
+        for last_try in (False, True):
+            blobs = fetch(lock, project.manifest, project.folder, session, engine_first=read_engine if unread else None)
             contents = {key: contents_of(store, image.layers, key) for key, image in lock.images.items()}
             record = scan(lock, project.manifest.scan, blobs.path, project.folder, session)
             origin = Origin(project.manifest.digest, contents, record)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
-from offline_kit.bundle.read.inspect import Contents, read_scan_record, read_texts
+from offline_kit.bundle.read.inspect import Contents, read_head, read_scan_record, read_texts
 from offline_kit.bundle.read.inspect import inspect as inspect_bundle
-from offline_kit.common.errors import BundleDamaged
+from offline_kit.common.errors import BundleDamaged, KitError
 from offline_kit.common.json_text import parse_json
 from offline_kit.common.output import answer, answer_json
 from offline_kit.common.units import size
 from offline_kit.host.provenance import PROVENANCE
 from offline_kit.host.sbom.summary import SBOM, by_licence
+from offline_kit.spec.engine_summary import describe, summary
 from offline_kit.spec.scan import ScanRecord
 
 _AT_MOST = 128 << 20  # bytes of a document of the kit
@@ -27,22 +29,26 @@ _AT_MOST = 128 << 20  # bytes of a document of the kit
 @click.option("--sbom", is_flag=True, help="The bill of materials: CycloneDX 1.7, JSON.")
 @click.option("--provenance", is_flag=True, help="What it was built from: in-toto statement, SLSA predicate, JSON.")
 @click.option("--scan", is_flag=True, help="What scanners said of every file, and with which database, JSON.")
+@click.option("--engine", is_flag=True, help="What the engine image is: versions, kernels, architectures, parsers, JSON.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON on stdout.")
-def inspect(bundle: Path, licences: bool, sbom: bool, provenance: bool, scan: bool, as_json: bool) -> None:
+def inspect(bundle: Path, licences: bool, sbom: bool, provenance: bool, scan: bool, engine: bool, as_json: bool) -> None:
     """Show what a bundle or a kit contains, from its first few kilobytes. Proves nothing: that is 'verify'."""
-    if licences + sbom + provenance + scan > 1:
-        raise click.UsageError("one of --licences, --sbom, --provenance, --scan")
+    if licences + sbom + provenance + scan + engine > 1:
+        raise click.UsageError("one of --licences, --sbom, --provenance, --scan, --engine")
     if sbom or provenance:
         answer_json(_document(bundle, SBOM if sbom else PROVENANCE))
     elif scan:
         record = read_scan_record(bundle)
         answer_json(record.model_dump(mode="json") if record else None)
+    elif engine:
+        answer_json(describe(read_head(bundle).lock.images.get("engine")))
     elif licences:
         found = _licences(bundle)
         answer_json(found) if as_json else answer("\n".join(_by_licence(found)))
     else:
         contents, record = inspect_bundle(bundle)
-        answer_json(contents.as_json()) if as_json else answer("\n".join([*_lines(contents), *_scanned(record)]))
+        lines = [*_lines(contents), *_engine(bundle), *_scanned(record)]
+        answer_json(contents.as_json()) if as_json else answer("\n".join(lines))
 
 
 def _document(bundle: Path, name: str) -> Any:
@@ -57,6 +63,13 @@ def _scanned(record: ScanRecord | None) -> Iterator[str]:
     for name, engine in record.scanners.items() if record else ():
         counts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(record.counts(name).items())) if record else ""
         yield f"  scanned by {name}: {counts}" + (f"  ({engine})" if engine else "")
+
+
+def _engine(bundle: Path) -> Iterator[str]:
+    """What the engine image is, in a line; nothing where the lock cannot be read, which is another file's fault."""
+    with contextlib.suppress(KitError):
+        if text := summary(read_head(bundle).lock.images.get("engine")):
+            yield f"  engine: {text}"
 
 
 def _licences(bundle: Path) -> dict[str, list[str]]:

@@ -15,7 +15,7 @@ from offline_kit.common.errors import SpecError
 from offline_kit.common.output import answer, answer_json
 from offline_kit.host.log_comparison import compare, text
 from offline_kit.host.start_log import StartLog, decode_log, parse_log
-from offline_kit.host.target_check import cards, plan_for
+from offline_kit.host.target_check import plan_for, target_cards
 from offline_kit.host.validate import check_services
 from offline_kit.project import open_project
 from offline_kit.runtime.gpu_plan import gpus, report
@@ -24,6 +24,7 @@ from offline_kit.runtime.gpu_plan.vllm_version import Vllm
 from offline_kit.runtime.kit import image_of
 from offline_kit.runtime.parsers import with_parsers
 from offline_kit.runtime.settings.model import Settings
+from offline_kit.spec.manifest import Target
 from offline_kit.spec.parsers import parsers_of
 
 _LONGEST_LOG = 64 << 20  # bytes that are read of a log
@@ -87,7 +88,7 @@ def plan(
     if source.suffix in (".yaml", ".yml"):
         project = open_project(source)
         config, accelerator, target = project.config, project.manifest.accelerator, project.manifest.target
-        there = {} if accelerator == "cpu" else named or _gpus(gpu_file, target.gpus if target else None)
+        there = {} if accelerator == "cpu" else named or _gpus(gpu_file, target)
         parsers = parsers_of(project.lock) if project.lock else {}
         models, image = pipeline.plan_facts(project, options.session(store, jobs, None, options.progress(quiet)))
     else:
@@ -152,10 +153,10 @@ def _compare(verdict: Verdict, key: str, log: StartLog, *, as_json: bool) -> Non
         answer("\n".join(text(verdict, key, log)))
 
 
-def _gpus(file: Path | None, target: str | None) -> dict[str, gpus.Gpu]:
+def _gpus(file: Path | None, target: Target | None) -> dict[str, gpus.Gpu]:
     """The GPUs of a file, of the manifest's target, or of this machine. Raises SpecError."""
     if target and not file:
-        return cards(target)
+        return target_cards(target)
     where, remedy = str(file or "nvidia-smi"), "name them: --gpu 2x48GiB, --gpu 'NVIDIA L40S:2' or --gpu-file"
     try:
         text = _csv(file) if file else subprocess.run(_SMI, capture_output=True, text=True, check=True).stdout

@@ -7,6 +7,7 @@ arithmetic, and with what would start instead; one that may not start there is w
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 from offline_kit.common.errors import SpecError
@@ -17,7 +18,7 @@ from offline_kit.runtime.gpu_plan.suggest import Suggestion, suggestions
 from offline_kit.runtime.kit import image_of
 from offline_kit.runtime.settings.model import Settings
 from offline_kit.spec.lock import Lock, LockedImage, ModelFacts
-from offline_kit.spec.manifest import Manifest
+from offline_kit.spec.manifest import Manifest, Target
 
 
 def cards(text: str) -> dict[str, gpus.Gpu]:
@@ -26,6 +27,11 @@ def cards(text: str) -> dict[str, gpus.Gpu]:
         return {gpu.id: gpu for gpu in gpus.parse(text)}
     except ValueError as error:
         raise SpecError(str(error), where="gpus", remedy="write it like 2x48GiB, or like 'NVIDIA L40S:2'") from error
+
+
+def target_cards(target: Target) -> dict[str, gpus.Gpu]:
+    """The GPUs of a manifest's target, with its driver. Raises SpecError."""
+    return {id: dataclasses.replace(gpu, driver=target.driver) for id, gpu in cards(target.gpus).items()}
 
 
 def plan_for(
@@ -42,7 +48,7 @@ def engine_image(locked: LockedImage | None) -> Image:
     """What a lock says of the engine image."""
     if locked is None:
         return Image()
-    return image_of({"cuda": locked.environment.get("CUDA_VERSION"), "vllm": locked.vllm})
+    return image_of({"cuda": locked.cuda, "vllm": locked.vllm, "kernels": locked.kernels})
 
 
 def check_target(manifest: Manifest, lock: Lock, settings: Settings) -> tuple[str, ...]:
@@ -50,7 +56,7 @@ def check_target(manifest: Manifest, lock: Lock, settings: Settings) -> tuple[st
     if manifest.target is None or manifest.accelerator == "cpu":
         return ()
     models = {key: model.facts for key, model in lock.models.items()}
-    verdict, found = plan_for(settings, models, cards(manifest.target.gpus), engine_image(lock.images.get("engine")))
+    verdict, found = plan_for(settings, models, target_cards(manifest.target), engine_image(lock.images.get("engine")))
     if not verdict.fits:
         text = "\n".join(report.lines(verdict, found))
         remedy = "change the configuration, or 'target' in the manifest ('offline-kit plan' shows this without a build)"

@@ -7,7 +7,7 @@ the lock has a place where its bytes were proven, and the weights of every model
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from offline_kit.intake.sources import IMAGES, MODELS, file
 from offline_kit.intake.sources.base import Context, FetchTask, open_context
 from offline_kit.intake.store.space import require_space
 from offline_kit.intake.store.store import Store
-from offline_kit.spec.lock import Lock, LockedFile, LockedModel
+from offline_kit.spec.lock import Lock, LockedFile, LockedImage, LockedModel
 from offline_kit.spec.manifest import Manifest, ModelSpec
 
 
@@ -50,8 +50,13 @@ def fetch(
     manifest: Manifest,
     base: Path,
     session: Session,
+    *,
+    engine_first: Callable[[], None] | None = None,
 ) -> Blobs:
-    """Makes every blob and file of ``lock`` available; ``manifest`` lies in the folder ``base``. Raises KitError."""
+    """Makes every blob and file of ``lock`` available; ``manifest`` lies in the folder ``base``. Raises KitError.
+
+    ``engine_first``: the engine image is brought before anything else, and then this is called; what it raises ends it.
+    """
     groups = ((lock.images, manifest.images), (lock.models, manifest.models), (lock.files, manifest.files))
     stale = sorted(key for locked, requested in groups for key in locked.keys() ^ requested.keys())
     if stale:
@@ -64,11 +69,12 @@ def fetch(
         require_space(store, sum(max(0, piece.room) for piece in pieces.values()), "what is to be fetched")
         with progress.task("fetch", sum(whole.values()), len(pieces)) as task:
             task.advance(here)
-            concurrency.run_all(
-                [functools.partial(_bring, piece, task, progress) for piece in pieces.values()],
-                context.jobs,
-                context.client.stop,
-            )
+            if engine_first:
+                entry = manifest.images["engine"]
+                first = IMAGES[entry.scheme].pieces("engine", lock.images["engine"], entry, context)
+                _bring_all([pieces.pop(piece.identity) for piece in first if piece.identity in pieces], task, context)
+                engine_first()
+            _bring_all(pieces.values(), task, context)
         places = {digest: store.path(digest) for digest in lock.image_blobs()}
         for key, model in lock.models.items():
             places |= _whole(key, model, manifest.models[key], context)
@@ -79,6 +85,16 @@ def fetch(
         blobs = Blobs(places, figures.fetched, here + figures.reused, figures.retried)
     _summarise(blobs, progress)
     return blobs
+
+
+def fetch_image(key: str, image: LockedImage, manifest: Manifest, base: Path, session: Session) -> None:
+    """Makes one image available, and nothing else. Raises KitError."""
+    with open_context(session, base, manifest.platform) as context:
+        entry = manifest.images[key]
+        pieces = {piece.identity: piece for piece in IMAGES[entry.scheme].pieces(key, image, entry, context)}
+        require_space(session.store, sum(max(0, piece.room) for piece in pieces.values()), f"the image {key}")
+        with session.progress.task(f"fetch {key}", sum(piece.size for piece in pieces.values()), len(pieces)) as task:
+            _bring_all(pieces.values(), task, context)
 
 
 def _pieces(lock: Lock, manifest: Manifest, context: Context) -> dict[str, FetchTask]:
@@ -113,6 +129,11 @@ def _sizes(lock: Lock) -> dict[Digest, int]:
     sizes = {digest: blob.size for digest, blob in lock.image_blobs().items()}
     sizes |= {file.sha256: file.size for model in lock.models.values() for file in model.files}
     return sizes | {extra.sha256: extra.size for extra in lock.files.values()}
+
+
+def _bring_all(pieces: Iterable[FetchTask], task: Task, context: Context) -> None:
+    work = [functools.partial(_bring, piece, task, context.progress) for piece in pieces]
+    concurrency.run_all(work, context.jobs, context.client.stop)
 
 
 def _bring(piece: FetchTask, task: Task, progress: Progress) -> None:

@@ -79,6 +79,7 @@ def facts_from_folder(folder: Path) -> Dict[str, Any]:
 
 
 def image_of(plan: Mapping[str, Any]) -> Image:
-    """What bundle.json says of the engine image: the major version of its CUDA, and its vLLM."""
+    """What bundle.json says of the engine image: the major version of its CUDA, its vLLM, and its kernels."""
     version = str(plan.get("cuda") or "").partition(".")[0]
-    return Image(int(version) if version.isdigit() else None, Vllm.parse(str(plan.get("vllm") or "")))
+    kernels = tuple(str(item) for item in plan.get("kernels") or ())
+    return Image(int(version) if version.isdigit() else None, Vllm.parse(str(plan.get("vllm") or "")), kernels)

@@ -25,6 +25,10 @@ Size = Field(ge=0, le=_MOST, description="bytes")
 
 _REMEDY = "run 'offline-kit lock' to write it anew"
 
+# CUDA's own library, as PyPI names it
+CUDA_RUNTIMES = ("nvidia-cuda-runtime", "nvidia-cuda-runtime-cu13", "nvidia-cuda-runtime-cu12")
+_BUILT_FOR = re.compile(r"\+cu([0-9]{2})([0-9])")
+
 # On disk the field keeps the name "wanted", which locks of earlier versions have.
 SPEC_DIGEST: Any = Field(
     validation_alias="wanted", serialization_alias="wanted", description="digest of the manifest's entry that this came from"
@@ -52,7 +56,7 @@ class Layer(Blob):
 
 
 class EngineFacts(Frozen):
-    """What an engine image holds, as far as its layers were read from the top down."""
+    """What an engine image holds, as its layers say."""
 
     packages: dict[str, str] = Field(description="version by name, of the packages that decide about serving")
     requires: dict[str, str] = Field(default={}, description="what vllm's metadata pins: version by name")
@@ -96,6 +100,21 @@ class LockedImage(Frozen):
         repository, _, tag = (self.reference or "").rpartition(":")
         named = re.fullmatch(r"v?([0-9]+\.[0-9]+(?:\.[0-9]+)?)(?:[.+-].*)?", tag)
         return named.group(1) if named and "vllm" in repository.rpartition("/")[2] else None
+
+    @property
+    def cuda(self) -> str | None:
+        """The version of CUDA in it: by its environment, else by what its torch was built for, else by its library."""
+        packages = self.engine.packages if self.engine else {}
+        if (told := self.environment.get("CUDA_VERSION")) or not packages:
+            return told
+        if built := _BUILT_FOR.search(packages.get("torch", "")):
+            return f"{built[1]}.{built[2]}"
+        return next((packages[name] for name in CUDA_RUNTIMES if name in packages), None)
+
+    @property
+    def kernels(self) -> tuple[str, ...]:
+        """The compute capabilities that its kernels were built for, as its environment says; empty: not known."""
+        return tuple(item for item in re.split(r"[ ;,]+", self.environment.get("TORCH_CUDA_ARCH_LIST", "")) if item)
 
     def tag(self, key: str) -> str:
         """The tag that the kit uses for the image named ``key``: it names the content and no network knows it."""

@@ -104,6 +104,7 @@ class Target(document.Frozen):
     """The host that the bundle is for: then a build refuses what cannot run there, before it downloads any weights."""
 
     gpus: str = Field(min_length=1, description="GPUs of the host: 2x48GiB, or a name and a number: NVIDIA L40S:2")
+    driver: int | None = Field(default=None, ge=1, le=9999, description="major version of its NVIDIA driver, such as 550")
 
 
 class FileSpec(document.Frozen):

@@ -60,6 +60,7 @@ class PlanInputs(Frozen):
     cuda: str | None
     vllm: str | None = None
     parsers: dict[Key, dict[str, str]] = Field(default={}, description="tool_call_parser and reasoning_parser of a model")
+    kernels: tuple[str, ...] = Field(default=(), description="compute capabilities that the image's kernels were built for")
 
 
 class Totals(Frozen):
@@ -192,8 +193,9 @@ def plan_inputs(lock: Lock) -> PlanInputs | None:
     engine = lock.images.get("engine")
     if not facts:
         return None
-    cuda = engine.environment.get("CUDA_VERSION") if engine else None
-    return PlanInputs(models=facts, cuda=cuda, vllm=engine.vllm if engine else None, parsers=parsers_of(lock))
+    if engine is None:
+        return PlanInputs(models=facts, cuda=None)
+    return PlanInputs(models=facts, cuda=engine.cuda, vllm=engine.vllm, kernels=engine.kernels, parsers=parsers_of(lock))
 
 
 def parse_contents(data: bytes, name: str) -> Contents:

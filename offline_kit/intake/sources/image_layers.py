@@ -164,9 +164,12 @@ def contents_of(store: Store, layers: Iterable[Layer], title: str) -> ImageConte
     return contents.read_image(found)
 
 
-def were_read(store: Store, layers: Iterable[Layer]) -> bool:
-    """Whether ``contents_of`` needs none of these layers: each was read before."""
-    return all(isinstance(store.get_memo(contents.memo_key(layer.diff_id)), dict) for layer in layers)
+def can_be_read(store: Store, layers: Iterable[Layer]) -> bool:
+    """Whether ``contents_of`` can answer: each layer was read before, or is in the store."""
+    return all(
+        isinstance(store.get_memo(contents.memo_key(layer.diff_id)), dict) or store.has(layer.digest, layer.size)
+        for layer in layers
+    )
 
 
 def diff_id(path: Path, title: str) -> Digest:

@@ -25,7 +25,7 @@ from .engine_memory import CONTEXT, Demand, Facts
 from .gpus import Gpu
 from .overhead.drafts import draft_folder
 from .overhead.estimate import Estimate
-from .refusals.card_limits import card_limits, driver_limits, is_data_centre
+from .refusals.card_limits import card_limits, driver_limits, is_data_centre, kernel_limits
 from .refusals.model_limits import model_limits
 from .refusals.quantised_shards import quantised_shards
 from .refusals.shares import doubtful_memory, lacking_memory
@@ -39,10 +39,12 @@ EPSILON = 1e-9
 
 @dataclass(frozen=True)
 class Image:
-    """What of the engine image counts: the major version of its CUDA, and its vLLM."""
+    """What of the engine image counts: the major version of its CUDA, its vLLM, and the compute capabilities that its kernels
+    were built for (empty: not known)."""
 
     cuda: Optional[int] = None
     vllm: Vllm = UNKNOWN
+    kernels: Tuple[str, ...] = ()
 
 
 NO_IMAGE = Image()
@@ -124,7 +126,7 @@ def _with_engine(verdict: Verdict, model: Model, facts: Mapping[str, Facts], tak
     known = _facts(model, settings, facts)
     slots = {(model.key, gpu.id): _slot(model, settings, known, gpu, verdict.image.vllm, taken) for gpu in own}
     pairs = [(gpu, slots[model.key, gpu.id]) for gpu in own]
-    refused = _refusals(model, known, pairs, verdict.image.cuda)
+    refused = _refusals(model, known, pairs, verdict.image)
     refused += lacking_memory(model, settings, pairs)
     doubts = [*doubtful_memory(model, pairs), *_unnamed(verdict, model)] if not refused else []
     if pairs and not refused:
@@ -184,14 +186,15 @@ def _slot(model: Model, settings: Settings, known: Facts, gpu: Gpu, vllm: Vllm, 
     return Slot(model.key, share, most, need, left if free is not None or before else None, card)
 
 
-def _refusals(model: Model, known: Facts, pairs: Sequence[Tuple[Gpu, Slot]], cuda: Optional[int]) -> List[Mistake]:
+def _refusals(model: Model, known: Facts, pairs: Sequence[Tuple[Gpu, Slot]], image: Image) -> List[Mistake]:
     """What speaks against the engine, memory aside: of its GPUs, the first that something is wrong with."""
     if not pairs:
         return []
     args = pairs[0][1].need.args
     found = [*model_limits(model, known.arch, args), *quantised_shards(model, known, args)]
     for gpu, _ in pairs:
-        found += [] if found else card_limits(model, known.arch, args, gpu, cuda)
+        found += [] if found else card_limits(model, known.arch, args, gpu, image.cuda)
+        found += [] if found else kernel_limits(model, gpu, image.kernels)
     return found
 
 

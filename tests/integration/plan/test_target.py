@@ -113,13 +113,17 @@ def test_the_same_for_a_larger_gpu_is_built(project: Project, hub: Hub) -> None:
     lock = json.loads(project.manifest.with_suffix(".lock.json").read_text())
     engine = lock["images"]["engine"]["engine"]
     assert engine["packages"] == {"vllm": "0.29.0"} and engine["architectures"] == ["BertModel", "Qwen2ForCausalLM"]
+    shown = project.kit("inspect", project.bundle)
+    assert "  engine: vLLM 0.29.0, CUDA 12.8.1, 2 architectures, 0 tool-call and 0 reasoning parsers\n" in shown.stdout
+    told = json.loads(project.kit("inspect", project.bundle, "--engine").stdout)
+    assert told["facts"] == engine and told["cuda"] == "12.8.1"
     assert project.build("--locked").returncode == 0, "the lock that was completed is the one that is taken"
     assert project.kit("plan", project.bundle, "--gpu", "1x1GiB").returncode == 3
 
 
 @pytest.mark.parametrize("locked", [False, True])
 def test_a_model_that_the_vllm_of_the_image_does_not_know_is_refused_when_its_layers_are_there(
-    project: Project, locked: bool
+    project: Project, hub: Hub, locked: bool
 ) -> None:
     """vllm/model_executor/models/registry.py of the image; model_impl is the way round it."""
     images = json.loads(project.manifest.read_text())["images"]
@@ -131,8 +135,30 @@ def test_a_model_that_the_vllm_of_the_image_does_not_know_is_refused_when_its_la
     assert done.returncode == 3 and "Traceback" not in done.stderr and not project.bundle.exists()
     assert "chat: vLLM 0.29.0 of the engine image does not know the architecture Qwen2ForCausalLM" in done.stderr
     assert "use a newer engine image, or a model of QwenForCausalLM" in done.stderr and "model_impl" in done.stderr
+    assert hub.sent("*.safetensors") == HEADERS, "the image was read before any weights came"
     again = project.kit("lock", "--manifest", project.manifest, "--store", project.folder / "store")
     assert again.returncode == 3 and "does not know the architecture" in again.stderr, "its layers were read before"
+
+
+def test_a_lock_reads_the_engine_image_when_it_is_told_to(project: Project, hub: Hub) -> None:
+    change(project.manifest, target={"gpus": "1x16GiB"})
+    words = ("lock", "--manifest", project.manifest, "--store", project.folder / "store")
+    done = project.kit(*words)
+    assert done.returncode == 0 and re.search(r"what the engine image holds was not read \(\d+ B to fetch\)", done.stderr)
+    done = project.kit(*words, "--read-engine")
+    assert done.returncode == 0 and "was not read" not in done.stderr, done.stderr
+    engine = json.loads(project.manifest.with_suffix(".lock.json").read_text())["images"]["engine"]["engine"]
+    assert engine["architectures"] == ["BertModel", "Qwen2ForCausalLM"] and engine["whole"] is True
+    assert hub.sent("*.safetensors") == HEADERS, "and no weights"
+    done = project.kit(*words)
+    assert done.returncode == 0 and "was not read" not in done.stderr, "its layers are in the store"
+
+
+def test_a_driver_that_is_too_old_for_the_image_is_refused_before_anything_is_fetched(project: Project, hub: Hub) -> None:
+    change(project.manifest, target={"gpus": "1x16GiB", "driver": 470})
+    done = project.build()
+    assert done.returncode == 3 and "has driver 470, the engine image's CUDA 12 needs 525" in done.stderr
+    assert hub.sent("*.safetensors") == HEADERS
 
 
 def test_a_target_that_nobody_can_read(project: Project, hub: Hub) -> None:

@@ -275,6 +275,9 @@ def test_the_lock_keeps_the_versions_that_decide_about_serving_and_what_vllm_kno
     held = engine_facts(ImageContents(packages, architectures=("ALM",), tool_parsers=("hermes",), reasoning_parsers=("r1",)))
     assert held is not None and held.architectures == ("ALM",)
     assert (held.tool_parsers, held.reasoning_parsers) == (("hermes",), ("r1",))
-    assert held is not None and held.packages == {"vllm": "0.29.0", "torch": "2.9.1"} and not held.whole
-    assert engine_facts(ImageContents(packages=packages[1:])) is None
-    assert engine_facts(ImageContents(packages=(Package(kind="deb", name="vllm", version="1"),))) is None
+    assert held is not None and held.packages == {"vllm": "0.29.0", "torch": "2.9.1"} and held.whole
+    without = engine_facts(ImageContents(packages=packages[1:]))
+    assert without is not None and without.packages == {"torch": "2.9.1"} and without.whole, "that it has no vLLM is a fact"
+    assert engine_facts(ImageContents(packages=packages[1:], whole=False)) is None is engine_facts(ImageContents(()))
+    debian = engine_facts(ImageContents(packages=(Package(kind="deb", name="vllm", version="1"),)))
+    assert debian is not None and debian.packages == {}

@@ -6,13 +6,14 @@ needs 8.0 (``platforms/cuda.py`` supported_dtypes), quantised weights what ``lay
 says; no backend of sparse MLA serves what is older than 9.0 (``platforms/cuda.py`` _get_backend_priorities,
 supports_compute_capability of ``v1/attention/backends/mla/``); KV dtypes: see ``kv_dtypes``. An image with CUDA 13 needs driver
 580, with CUDA 12 driver 525 (NVIDIA's compatibility table, minor versions included); for data-centre cards NVIDIA ships forward
-compatibility, with which an older driver may do: that is a warning, and the CUDA test on the host decides.
+compatibility, with which an older driver may do: that is a warning, and the CUDA test on the host decides. Kernels are those
+that the image itself names (TORCH_CUDA_ARCH_LIST).
 """
 
 from __future__ import annotations
 
 import re
-from typing import Iterator, Optional
+from typing import Iterator, Optional, Sequence, Tuple
 
 from ...settings.model import MODELS_JSON, Mistake, Model
 from ..architecture import Architecture
@@ -24,6 +25,8 @@ OLDEST = (7, 5)
 SPARSE = (9, 0)
 # get_min_capability; fp8 and MXFP4 fall back to weight-only kernels on cards without the type.
 QUANTIZATION = {"awq": (7, 5), "gptq": (6, 0), "fp8": (7, 5), "compressed-tensors": (7, 0), "mxfp4": (8, 0), "modelopt": (8, 0)}
+# An entry of TORCH_CUDA_ARCH_LIST; f: of one family, a: of one card.
+_KERNEL = re.compile(r"([0-9]{1,2})\.([0-9])([af]?)(\+PTX)?")
 DRIVERS = {13: 580, 12: 525, 11: 450}
 # docs.nvidia.com/deploy/cuda-compatibility, forward compatibility: data-centre GPUs (and select RTX, which are not judged).
 _DATA_CENTRE = re.compile(r"\b(?:Tesla|[ABHLTV][0-9]{1,3}[SG]?|GB[23]00|GH200)\b")
@@ -50,6 +53,24 @@ def card_limits(model: Model, arch: Architecture, args: Arguments, gpu: Gpu, cud
         yield Mistake(MODELS_JSON, field, what, "use a newer GPU, or another model")
     for what, remedy in kv_dtype_limits(arch, args, gpu.capability):
         yield Mistake(MODELS_JSON, f"{field}.engine_args", f"{have}, {what}", remedy)
+
+
+def kernel_limits(model: Model, gpu: Gpu, kernels: Sequence[str]) -> Iterator[Mistake]:
+    """A card for which the image has no kernels; those for 8.0 run on 8.6, those for 9.0a on 9.0 alone."""
+    built = [_KERNEL.fullmatch(item) for item in kernels]
+    if gpu.capability is None or not built or not all(built):
+        return
+    if not any(_runs_on(match, gpu.capability) for match in built if match):
+        what = f"GPU {gpu.id} ({gpu.name}) has compute capability {_dotted(gpu.capability)}, the engine image's kernels"
+        remedy = "use another GPU, or an engine image that was built for this one"
+        yield Mistake(MODELS_JSON, f"models.{model.key}", f"{what} are for {', '.join(kernels)}", remedy)
+
+
+def _runs_on(kernel: "re.Match[str]", capability: Tuple[int, int]) -> bool:
+    built = int(kernel[1]), int(kernel[2])
+    if kernel[4] and capability >= built:  # with its source (PTX), the driver makes kernels for newer cards
+        return True
+    return capability == built if kernel[3] == "a" else capability[0] == built[0] and capability >= built
 
 
 def driver_limits(gpu: Gpu, cuda: Optional[int]) -> Iterator[Mistake]:
