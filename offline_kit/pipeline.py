@@ -249,7 +249,7 @@ def build(
             _refuse_secrets({**texts, "lock.json": lock.text()})
             entries = lay_out(lock, version, texts, executables)
             if shape.base:
-                entries = delta.thin_out(entries, delta.compare(lock, shape.base))
+                entries = delta.omit_base(entries, delta.compare(lock, shape.base))
             pack(entries, top, blobs.path, folder / final.name, split=shape.split, progress=progress)
             packed = folder / (json_name(final.name) if shape.split else final.name)
             report = verify(packed, jobs=session.jobs, progress=progress)

@@ -45,7 +45,7 @@ def compare(lock: Lock, head: Head) -> Base:
     return Base(name=earlier.name, version=head.version, lock=head.digest, needs=needs)
 
 
-def thin_out(entries: Sequence[Entry], base: Base) -> tuple[Entry, ...]:
+def omit_base(entries: Sequence[Entry], base: Base) -> tuple[Entry, ...]:
     """The entries of the delta, from those of the full bundle."""
     kept = {entry.path: entry for entry in entries if entry.path not in base.needs}
     full = kept[paths.BUNDLE].content or b""
@@ -65,7 +65,7 @@ def needs_text(base: Base) -> bytes:
     return "".join(f"{need.size}\t{need.at}\t{path}\n" for path, need in ordered).encode()
 
 
-def settle(evidence: Evidence) -> None:
+def apply_base(evidence: Evidence) -> None:
     """Of a delta: checks what only a delta has, and puts the full kit's files in its place, for all other checks."""
     own = evidence.files.get(paths.BUNDLE)
     contents = _contents(own)

@@ -263,8 +263,8 @@ class Plan:
         delta = NEEDS in self.files
         return self.sums.get({FULL: BUNDLE, BUNDLE: ""}.get(path, path) if delta else path)
 
-    def compare(self, digests: Dict[str, str], elsewhere: Sequence[str]) -> None:
-        """Every file is listed and as listed; every listed file is there, or comes from elsewhere."""
+    def compare(self, digests: Dict[str, str], from_base: Sequence[str]) -> None:
+        """Every file is listed and as listed; every listed file is there, or the base has it."""
         free = {SUMS, BUNDLE, NEEDS} if NEEDS in self.files else {SUMS}
         for path in self.files:
             wanted = self.expected(path)
@@ -281,7 +281,7 @@ class Plan:
         if self._order != (order := in_order(self.files)):
             first = next(one or other for one, other in zip_longest(self._order, order) if one != other)
             self.findings.append(f"{shown(first)}: is not at its place: files and folders are not in the order of a bundle")
-        missing = sorted(self.sums.keys() - self.files.keys() - set(elsewhere))
+        missing = sorted(self.sums.keys() - self.files.keys() - set(from_base))
         self.findings.extend(f"{path}: is missing" for path in missing)
 
 
@@ -467,7 +467,7 @@ class Unpacking:
         if sums is None or self.plan.findings:
             return
         self.plan.read_sums(self._text(sums))
-        self.plan.compare({}, self.elsewhere())
+        self.plan.compare({}, self.taken_from_base())
         if self.plan.findings:
             return
         top(self.plan.top)
@@ -548,7 +548,7 @@ class Unpacking:
                 os.mkdir(item.path, 0o755, dir_fd=descriptor)
                 os.chmod(item.path, 0o755, dir_fd=descriptor)
 
-    def elsewhere(self) -> List[str]:
+    def taken_from_base(self) -> List[str]:
         """What a delta's base has."""
         needs = self.plan.files.get(NEEDS)
         if needs is None or needs.size > LIST_AT_MOST:
@@ -592,14 +592,14 @@ def unpack(
         try:
             if plain is None:
                 run.members(descriptor, top)
-                elsewhere = run.elsewhere() if not run.plan.findings else []
+                from_base = run.taken_from_base() if not run.plan.findings else []
             else:
                 run.stream(descriptor, plain, top)
-                elsewhere = _lists(kit, run.plan) if not run.plan.findings else []
+                from_base = _lists(kit, run.plan) if not run.plan.findings else []
         finally:
             os.close(descriptor)
         if not run.plan.findings:
-            run.plan.compare(run.digests, elsewhere)
+            run.plan.compare(run.digests, from_base)
         findings = run.plan.findings or _documents(kit, run.plan.top) or check(kit)
         if findings:
             raise Refused(sorted(set(findings)))

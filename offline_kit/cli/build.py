@@ -119,13 +119,13 @@ def build(
         carry_checker(output, assets.checker(), progress)
     line = check_signatures(result.path, [], None).fingerprint
     progress.note(f"fingerprint {line}", event="fingerprint", fingerprint=line)
-    _tell(result, time.monotonic() - started, progress)
+    _report_built(result, time.monotonic() - started, progress)
     if record:
         record_bundle(result.path, [signed.public] if signed else [], medium, progress, just_written=True)
     answer(result.path)
 
 
-def _tell(built: pipeline.Built, seconds: float, progress: Progress) -> None:
+def _report_built(built: pipeline.Built, seconds: float, progress: Progress) -> None:
     """Says how much it became, in what time, its sums, and the next step."""
     located = parts.locate(built.path)
     total = sum(file.stat().st_size for file in located.files)

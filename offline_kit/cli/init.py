@@ -8,7 +8,7 @@ import click
 
 from offline_kit.common.errors import DiskError
 from offline_kit.common.output import answer, say
-from offline_kit.host.assets import starter
+from offline_kit.host.assets import starter_files
 from offline_kit.spec.manifest import schema
 
 
@@ -20,7 +20,7 @@ def init(folder: Path) -> None:
     Makes manifests/knowflow.yaml, config/models.json, config/vllm_config.yaml and config/environment.yaml. Files that exist are
     left as they are.
     """
-    files = {**starter(), "manifests/manifest.schema.json": schema().encode()}
+    files = {**starter_files(), "manifests/manifest.schema.json": schema().encode()}
     for name, content in sorted(files.items()):
         path = folder / name
         try:

@@ -20,7 +20,7 @@ from offline_kit.common.encoding import print_any_name, use_utf8_names
 from offline_kit.common.errors import Interrupted, KitError
 from offline_kit.common.output import say
 from offline_kit.common.progress import say_event
-from offline_kit.common.redact import learn_environment
+from offline_kit.common.redact import register_environment
 
 _NAMES = (
     "init",
@@ -84,7 +84,7 @@ def cli() -> None:
 def main() -> None:
     """Runs the command line and exits with a documented code."""
     settings: dict[str, str] = {}
-    learn_environment(os.environ)
+    register_environment(os.environ)
     try:
         use_utf8_names()
         print_any_name()

@@ -17,7 +17,7 @@ from offline_kit.common.errors import Busy, CommandFailed, KitError, Unchanged
 from offline_kit.common.output import answer
 from offline_kit.common.progress import Progress
 from offline_kit.release.index import Release
-from offline_kit.release.make import Order, make_release
+from offline_kit.release.make import ReleaseOptions, make_release
 
 
 @click.command()
@@ -89,7 +89,7 @@ def release(
     """
     progress = options.progress(quiet, log_format)
     try:
-        order = Order(
+        chosen = ReleaseOptions(
             version=version,
             if_changed=if_changed,
             locked=locked,
@@ -104,7 +104,7 @@ def release(
             policies=options.policies(policy),
         )
         made = make_release(
-            manifest, output, order, options.session(store, jobs, options.transfers(limit_rate, mirrors, min_rate), progress)
+            manifest, output, chosen, options.session(store, jobs, options.transfers(limit_rate, mirrors, min_rate), progress)
         )
     except (Unchanged, Busy):
         raise

@@ -32,38 +32,38 @@ _TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "MODELSCOPE_API_TOKEN"
 _PHRASES = ("OFFLINE_KIT_KEY_PASSPHRASE", "OFFLINE_KIT_PIN")
 _SURE = 8  # characters: a shorter one may stand somewhere by chance
 _LOCK = threading.Lock()
-_LEARNT: set[str] = set()
+_SECRETS: set[str] = set()
 _pattern: re.Pattern[str] | None = None
 
 
-def learn(*secrets: str | None) -> None:
+def register_secrets(*secrets: str | None) -> None:
     """From now on these are never shown, in whatever form."""
     global _pattern  # noqa: PLW0603  one process has one set of secrets, and whoever prints does not know who read them
     fresh = {form for secret in secrets if secret for form in _forms(secret) if len(form) >= _SHORTEST}
     with _LOCK:
-        if fresh <= _LEARNT:
+        if fresh <= _SECRETS:
             return
-        _LEARNT.update(fresh)
-        _pattern = re.compile("|".join(re.escape(item) for item in sorted(_LEARNT, key=lambda item: (-len(item), item))))
+        _SECRETS.update(fresh)
+        _pattern = re.compile("|".join(re.escape(item) for item in sorted(_SECRETS, key=lambda item: (-len(item), item))))
 
 
-def learn_environment(environment: Mapping[str, str]) -> None:
-    """Learns the passwords in URLs of proxies and hubs, the tokens, and what opens a key that signs."""
+def register_environment(environment: Mapping[str, str]) -> None:
+    """Registers the passwords in URLs of proxies and hubs, the tokens, and what opens a key that signs."""
     for name, value in environment.items():
         if name.upper() in _URLS:
-            learn_url(value)
+            register_url(value)
         elif name in _PHRASES:
-            learn(value)
+            register_secrets(value)
         elif name in _TOKEN_VARIABLES:
-            learn(value, *(item.partition("=")[2].strip() for item in value.split(",")))
+            register_secrets(value, *(item.partition("=")[2].strip() for item in value.split(",")))
 
 
-def learn_url(url: str) -> None:
-    """Learns what may be secret of an URL's userinfo, also where the URL is malformed."""
+def register_url(url: str) -> None:
+    """Registers what may be secret of an URL's userinfo, also where the URL is malformed."""
     head, mark, _ = url.partition("://")[2 if "://" in url else 0].rpartition("@")
     if mark and (":" in head or "/" not in head):
         password = head.partition(":")[2] or head
-        learn(head, password, urllib.parse.unquote(password), *re.split(r"[^A-Za-z0-9_.~-]+", password))
+        register_secrets(head, password, urllib.parse.unquote(password), *re.split(r"[^A-Za-z0-9_.~-]+", password))
 
 
 def redact(text: str) -> str:
@@ -71,10 +71,10 @@ def redact(text: str) -> str:
     pattern = _pattern
     if pattern is not None:
         text = pattern.sub(HIDDEN, text)
-    return _without_looks(text)
+    return _redact_by_form(text)
 
 
-def _without_looks(text: str) -> str:
+def _redact_by_form(text: str) -> str:
     """``text`` without what looks like a secret."""
     if "//" in text:
         text = _USERINFO.sub(rf"\1{HIDDEN}@", text)
@@ -115,7 +115,7 @@ def public_url(url: str) -> str:
 
     The same on every machine: what was learnt has no part in it.
     """
-    return _without_looks(url)
+    return _redact_by_form(url)
 
 
 def _forms(secret: str) -> Iterable[str]:

@@ -20,7 +20,7 @@ def root() -> Path:
     return installed if installed.is_dir() else _PACKAGE.parent
 
 
-def starter() -> dict[str, bytes]:
+def starter_files() -> dict[str, bytes]:
     """What ``offline-kit init`` writes: path -> content. Raises DiskError."""
     return {name: _read(root() / name) for name in STARTER}
 

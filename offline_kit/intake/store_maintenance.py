@@ -35,8 +35,8 @@ class StoredBlob:
 
 def list_blobs(store: Store) -> list[StoredBlob]:
     """Everything in the store, the largest first."""
-    found = [_look(Digest(path.name), path, False) for path in store.blob_files()]
-    found += [_look(Digest(path.name), path, True) for path in store.partial_files()]
+    found = [_describe(Digest(path.name), path, False) for path in store.blob_files()]
+    found += [_describe(Digest(path.name), path, True) for path in store.partial_files()]
     return sorted((item for item in found if item), key=lambda item: (-item.size, item.digest))
 
 
@@ -78,7 +78,7 @@ def prune(store: Store, keep: Iterable[Lock], *, older_than: float, dry_run: boo
         going = [item for item in list_blobs(store) if item.digest not in named and time.time() - item.used >= older_than]
         for item in going:
             if not dry_run:
-                store.forget(item.digest) if item.partial else store.evict(item.digest)
+                store.remove_partial(item.digest) if item.partial else store.evict(item.digest)
     return going
 
 
@@ -88,7 +88,7 @@ def digests(lock: Lock) -> set[Digest]:
     return files | {extra.sha256 for extra in lock.files.values()} | set(lock.image_blobs())
 
 
-def _look(digest: Digest, path: Path, partial: bool) -> StoredBlob | None:
+def _describe(digest: Digest, path: Path, partial: bool) -> StoredBlob | None:
     try:
         stat = path.stat()
     except FileNotFoundError:

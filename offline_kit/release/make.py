@@ -39,7 +39,7 @@ _LOCK = ".releases.lock"
 
 
 @dataclass(frozen=True)
-class Order:
+class ReleaseOptions:
     """What is asked for. ``full_every``: a full release after so many, deltas between (None: always full); ``record``: with a
     transfer record, which numbers the parts by ``medium``; ``policies``: of the site, beside that of the manifest."""
 
@@ -56,43 +56,43 @@ class Order:
     policies: Policies = ()
 
 
-def make_release(manifest: Path, output: Path, order: Order, session: Session) -> Release:
+def make_release(manifest: Path, output: Path, options: ReleaseOptions, session: Session) -> Release:
     """Makes the next release of ``manifest`` in ``output``. Raises Unchanged, Busy, and every error of a build."""
     with disk_errors(output):
         output.mkdir(parents=True, exist_ok=True)
-    with only_one(output):
-        project = open_project(manifest, order.policies)
+    with lock_folder(output):
+        project = open_project(manifest, options.policies)
         index = read_index(output, project.manifest.name)
         lock = (
             pipeline.current_lock(project, session, locked=True)
-            if order.locked
+            if options.locked
             else pipeline.lock_project(project, session, keep=None)
         )
         content = content_of(project, lock)
-        if order.if_changed and index.last is not None and index.last.content == content:
+        if options.if_changed and index.last is not None and index.last.content == content:
             raise Unchanged(f"nothing changed since {index.last.version}", where=str(manifest))
         now = datetime.now(timezone.utc)
-        version = next_version(order.version, index.versions, now.date())
+        version = next_version(options.version, index.versions, now.date())
         earlier = _earlier(output, index, session.progress)
-        shape = pipeline.Shape(order.suffix, order.split)
-        if earlier is not None and order.full_every is not None and index.since_full() < order.full_every - 1:
+        shape = pipeline.Shape(options.suffix, options.split)
+        if earlier is not None and options.full_every is not None and index.since_full() < options.full_every - 1:
             shape = _on_base(shape, earlier, output / index.releases[-1].file, project, session.progress)
         path = _finished(output, lock, version, shape, session)
         draft = Draft(project, lock, version, content, now, earlier, just_written=path is None)
         if path is None:
-            path = pipeline.build(manifest, version, output, session, shape=shape, locked=True, policies=order.policies).path
-        record = Record(order.medium) if order.record else None
-        release = describe(draft, path, order.signer, record, session.progress)
+            path = pipeline.build(manifest, version, output, session, shape=shape, locked=True, policies=options.policies).path
+        record = Record(options.medium) if options.record else None
+        release = describe(draft, path, options.signer, record, session.progress)
         index = index.model_copy(update={"releases": (*index.releases, release)})
         write_index(output, index)
-        if order.keep is not None:
-            for gone in prune(output, index, order.keep):
+        if options.keep is not None:
+            for gone in prune(output, index, options.keep):
                 session.progress.note(f"{gone} is pruned", event="pruned", version=gone)
         return release
 
 
 @contextmanager
-def only_one(output: Path) -> Iterator[None]:
+def lock_folder(output: Path) -> Iterator[None]:
     """Nobody else makes a release in this folder meanwhile. Raises Busy."""
     path = output / _LOCK
     with disk_errors(path):

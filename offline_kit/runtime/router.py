@@ -22,7 +22,7 @@ from typing import Any, List, Optional, Tuple
 from . import serve
 from .settings import load
 from .settings.model import ConfigError, Settings
-from .settings.routes import PATHS, rivals
+from .settings.routes import PATHS, models_on_path
 
 PORT = 8000
 # A body from here on is read and scanned one at a time: what it costs then adds to no other's.
@@ -81,7 +81,7 @@ def _string(content: bytes) -> Optional[str]:
 
 def decide(settings: Settings, path: str, body: bytes) -> Tuple[Optional[str], str]:
     """The service that answers, or None and why not."""
-    choices = rivals(settings, path)
+    choices = models_on_path(settings, path)
     if not choices:
         return None, "there is nothing at this path"
     name = model_of(body)

@@ -137,11 +137,11 @@ def _router(client: Client, port: int, settings: Settings) -> str:
 
 def _by_name(client: Client, port: int, settings: Settings) -> str:
     # What a model that does not exist gets is asked, too: it is answered by the router alone, with all names that there are.
-    shared = [path for path in routes.routes(settings) if len(routes.rivals(settings, path)) > 1]
+    shared = [path for path in routes.routes(settings) if len(routes.models_on_path(settings, path)) > 1]
     for path in shared:
         status, answer = client.ask(port, path, {"model": "no-such-model"})
         message = str((answer or {}).get("error", {}).get("message"))
-        if status != 404 or not all(model.name in message for model in routes.rivals(settings, path)):
+        if status != 404 or not all(model.name in message for model in routes.models_on_path(settings, path)):
             raise _Wrong(f"{path}: status {status}: {message}")
     return f"chooses by name at {', '.join(shared)}"
 

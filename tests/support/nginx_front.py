@@ -84,7 +84,7 @@ class Gateway:
         base = _free_ports(10)
         self.engine_port = base + 7
         around = (names.address, str(folder), str(folder), GATEWAY, base, base + 8, base + 9, self.engine_port)
-        self.where = gateway.Surroundings(*around)
+        self.where = gateway.NginxPlace(*around)
         self.ports = {"router": base, **gateway.container_ports(self.settings, base)}
         self.names, self.folder = names, folder
         (folder / "nginx.conf").write_text(gateway.nginx_conf(settings, self.where, certificate=certificate))

@@ -112,7 +112,7 @@ class KeepPolicy:
     def __init__(self) -> None:
         self._blobs: set[str] = set()
 
-    def learn(self, lock_text: bytes) -> None:
+    def keep_images_of(self, lock_text: bytes) -> None:
         """Takes the blobs from the lock; an unreadable one is ``checks``' to report."""
         if lock := read_lock(lock_text):
             for image in lock.images.values():
@@ -163,7 +163,7 @@ class FileObserver:
     def seen(self) -> Seen:
         head = bytes(self._head)
         if self._path == paths.LOCK and self._keeps:
-            self._interest.learn(head)
+            self._interest.keep_images_of(head)
         digest = None if self._sha256 is None else Digest(self._sha256.hexdigest())
         fault = safetensors.fault(head, self._size) if self._weights else None
         return Seen(self._size, self._mode, digest, head if self._keeps else None, fault)

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, utils
 
 from offline_kit.bundle.signature.keys import PublicKey
 from offline_kit.common.errors import AccessDenied, DiskError, SpecError
-from offline_kit.common.redact import learn
+from offline_kit.common.redact import register_secrets
 
 _EXAMPLE = "pkcs11:token=NAME;object=KEY?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=/path/to/pin"
 
@@ -82,7 +82,7 @@ def _pin(query: dict[str, str]) -> str | None:
         pin = Path(source.removeprefix("file:")).read_text(encoding="utf-8").strip() if source else query.get("pin-value")
     except OSError as error:
         raise DiskError(f"cannot be read: {error.strerror}", where=source) from error
-    learn(pin)
+    register_secrets(pin)
     return pin or os.environ.get("OFFLINE_KIT_PIN")
 
 

@@ -28,7 +28,7 @@ _LINE = re.compile(r"([0-9a-f]{64})  ([^\n]+)")
 
 
 @dataclass(frozen=True)
-class _Promise:
+class _Expected:
     size: int
     digest: Digest
 
@@ -36,7 +36,7 @@ class _Promise:
 def run_checks(evidence: Evidence) -> Contents | None:
     """Adds everything that is wrong to the evidence; gives what bundle.json says, where it can be read."""
     archived = dict(evidence.files)
-    delta.settle(evidence)
+    delta.apply_base(evidence)
     sums = read_sums(evidence)
     lock = _lock(evidence)
     operators = _operators(evidence, lock) if evidence.installed else set()
@@ -140,32 +140,32 @@ def _against_sums(evidence: Evidence, sums: dict[str, Digest], operators: set[st
                 evidence.notes.append(f"{path}: added by the operator")
 
 
-def _promises(lock: Lock) -> dict[str, _Promise]:
-    promises = {paths.blob(blob.digest): _Promise(blob.size, blob.digest) for blob in lock.image_blobs().values()}
+def _expected_files(lock: Lock) -> dict[str, _Expected]:
+    expected_files = {paths.blob(blob.digest): _Expected(blob.size, blob.digest) for blob in lock.image_blobs().values()}
     for name, text in lock.config.items():
-        promises[f"{paths.CONFIG}/{name}"] = _Promise(text.size, text.sha256)
+        expected_files[f"{paths.CONFIG}/{name}"] = _Expected(text.size, text.sha256)
     for key, model in lock.models.items():
-        promises |= {paths.model_file(key, file.path): _Promise(file.size, file.sha256) for file in model.files}
-    promises |= {paths.extra_file(path): _Promise(extra.size, extra.sha256) for path, extra in lock.files.items()}
-    return promises
+        expected_files |= {paths.model_file(key, file.path): _Expected(file.size, file.sha256) for file in model.files}
+    expected_files |= {paths.extra_file(path): _Expected(extra.size, extra.sha256) for path, extra in lock.files.items()}
+    return expected_files
 
 
 def _against_lock(evidence: Evidence, lock: Lock, sums: dict[str, Digest], operators: set[str]) -> None:
     """3. The lock's files are listed and there, with size and digest; no blob or model file that it does not name."""
-    promises = _promises(lock)
-    for path, promise in promises.items():
+    expected_files = _expected_files(lock)
+    for path, expected in expected_files.items():
         seen = evidence.files.get(path)
-        if sums.get(path, promise.digest) != promise.digest:
+        if sums.get(path, expected.digest) != expected.digest:
             evidence.found(path, f"{paths.SUMS} and {paths.LOCK} disagree about its digest")
         elif seen is None and path not in sums:
             evidence.found(path, f"is missing, and {paths.SUMS} does not name it: {paths.LOCK} does")
         if seen is None or path in operators:
             continue
-        if seen.size != promise.size and (path not in sums or seen.digest in (None, promise.digest)):
-            evidence.found(path, f"has {seen.size} bytes instead of {promise.size}")
-        elif seen.digest not in (None, promise.digest) and path not in sums:
-            evidence.found(path, f"is changed: {seen.digest} instead of {promise.digest}")
-    for path in (evidence.files.keys() | sums.keys()) - promises.keys() - operators:
+        if seen.size != expected.size and (path not in sums or seen.digest in (None, expected.digest)):
+            evidence.found(path, f"has {seen.size} bytes instead of {expected.size}")
+        elif seen.digest not in (None, expected.digest) and path not in sums:
+            evidence.found(path, f"is changed: {seen.digest} instead of {expected.digest}")
+    for path in (evidence.files.keys() | sums.keys()) - expected_files.keys() - operators:
         if paths.is_payload(path):
             evidence.found(shown(path), f"is extra: {paths.LOCK} does not name it")
     # 4. The images are complete in themselves.
@@ -216,7 +216,7 @@ def _scan_record(evidence: Evidence, lock: Lock) -> None:
         evidence.found(RECORD, "is not in the one form that it is written in")
     if record.lock != Digest.of(evidence.files[paths.LOCK].content or b""):
         evidence.found(RECORD, f"was made for another {paths.LOCK}")
-    payload = {path for path in _promises(lock) if paths.is_payload(path)}
+    payload = {path for path in _expected_files(lock) if paths.is_payload(path)}
     if unknown := sorted(record.files.keys() - payload):
         evidence.found(RECORD, f"names {shown(unknown[0])}, which {paths.LOCK} does not")
     for scanner in record.scanners.keys() - {PICKLES}:

@@ -21,9 +21,9 @@ def check(image: LockedImage, platform: str, files: Mapping[str, Seen]) -> Itera
     place, manifest = _read(image.manifest, files)
     if manifest is not None:
         config, layers = manifest.get("config"), manifest.get("layers")
-        if _pair(config) != _promise(image.config):
+        if _pair(config) != _expected(image.config):
             yield place, "its configuration is not the lock's"
-        if not isinstance(layers, list) or [_pair(layer) for layer in layers] != [_promise(layer) for layer in image.layers]:
+        if not isinstance(layers, list) or [_pair(layer) for layer in layers] != [_expected(layer) for layer in image.layers]:
             yield place, "its layers are not the lock's"
     place, config = _read(image.config, files)
     if config is not None:
@@ -71,5 +71,5 @@ def _pair(descriptor: Any) -> tuple[Any, Any]:
     return (descriptor.get("digest"), descriptor.get("size")) if isinstance(descriptor, dict) else (None, None)
 
 
-def _promise(blob: Blob) -> tuple[str, int]:
+def _expected(blob: Blob) -> tuple[str, int]:
     return str(blob.digest), blob.size

@@ -35,7 +35,7 @@ def open_sink(out: Path, split: int | None, size: int) -> Opened:
     """``out`` in one file, or with ``split`` in parts of so many bytes beside it, and their .parts.json; the .sha256 of either.
 
     ``size``: at most so many bytes will come. Raises SpecError (parts too small or too many) and OSError."""
-    return _Whole(out) if split is None else _Parts(out, split, digits_for(size, split))
+    return _OneFile(out) if split is None else _Parts(out, split, digits_for(size, split))
 
 
 class _File:
@@ -74,14 +74,14 @@ class _Hashing:
         while len(self._jobs) > BEHIND:
             self._await_one()
 
-    def settle(self) -> None:
+    def drain(self) -> None:
         """Waits until all is hashed."""
         while self._jobs:
             self._await_one()
 
     def end(self) -> None:
-        """As ``settle``; nothing comes any more."""
-        self.settle()
+        """As ``drain``; nothing comes any more."""
+        self.drain()
         for pool in self._pools:
             pool.shutdown()
 
@@ -90,7 +90,7 @@ class _Hashing:
             job.result()
 
 
-class _Whole:
+class _OneFile:
     def __init__(self, out: Path) -> None:
         self._out, self._file, self._digest, self._hashing = out, _File(out), hashlib.sha256(), _Hashing(1)
 
@@ -98,7 +98,7 @@ class _Whole:
         self._hashing.feed(piece, self._digest)
         self._file.write(piece)
 
-    def __enter__(self) -> _Whole:
+    def __enter__(self) -> _OneFile:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -143,7 +143,7 @@ class _Parts:
             return
         file, self._file = self._file, None
         file.__exit__(None, None, None)
-        self._hashing.settle()
+        self._hashing.drain()
         name = part_name(self._out.name, len(self._parts) + 1, self._digits)
         size = self._split - self._left
         self._parts.append(Part(name=name, size=size, sha256=Digest(self._part.hexdigest())))

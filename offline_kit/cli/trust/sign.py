@@ -14,7 +14,7 @@ from offline_kit.bundle.signature.sign import sign as sign_bundle
 from offline_kit.bundle.write.copy_unpacker import carry_checker
 from offline_kit.cli import options
 from offline_kit.common.output import answer, say
-from offline_kit.common.redact import learn
+from offline_kit.common.redact import register_secrets
 from offline_kit.host import assets
 
 
@@ -48,5 +48,5 @@ def passphrase(path: Path) -> bytes | None:
         return None
     found = os.environ.get("OFFLINE_KIT_KEY_PASSPHRASE")
     found = found or str(click.prompt(f"Passphrase for {path}", hide_input=True, err=True))
-    learn(found)
+    register_secrets(found)
     return found.encode()

@@ -20,7 +20,7 @@ import docker.errors
 
 from offline_kit.common.errors import AccessDenied
 from offline_kit.common.json_text import parse_json
-from offline_kit.common.redact import learn
+from offline_kit.common.redact import register_secrets
 from offline_kit.intake.sources.base import on_loopback
 from offline_kit.intake.transfer.http_client import HttpClient
 from offline_kit.intake.transfer.http_errors import server_words
@@ -73,7 +73,7 @@ class Login:
         folded = {key.lower(): value for key, value in found.items() if isinstance(value, str)}
         self.name, self.password = folded.get("username", ""), folded.get("password", "")
         self.identity = folded.get("identitytoken", "")
-        learn(self.password, self.identity, f"{self.name}:{self.password}" if self.password else None)
+        register_secrets(self.password, self.identity, f"{self.name}:{self.password}" if self.password else None)
 
     @property
     def basic(self) -> str | None:
@@ -167,5 +167,5 @@ class RegistryAuth:
             page = reply.body.lstrip()[:1] == b"<"
             what = f"its token service gave no token that can be used{' but a web page' if page else ''}"
             raise AccessDenied(what, where=realm.geturl(), remedy=_NO_TOKEN)
-        learn(token)
+        register_secrets(token)
         return f"Bearer {token}"

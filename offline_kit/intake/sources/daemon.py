@@ -50,7 +50,7 @@ class DaemonSource:
         carried = tuple(_carried(context, diff_id, name) for diff_id in config.diff_ids)
         blob = Blob(digest=context.store.put(data), size=len(data), media_type=image.OCI_CONFIG)
         if own is None:
-            own = image.synthesise(blob, carried)
+            own = image.make_manifest(blob, carried)
         context.store.put_memo(memo, [str(blob.digest), str(context.store.put(own))])
         locked = LockedImage(
             spec_digest=digest,

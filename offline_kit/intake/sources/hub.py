@@ -112,7 +112,7 @@ def _endpoint(entry: ModelSpec) -> str:
     return hub_common.endpoint(entry.endpoint or os.environ.get("HF_ENDPOINT") or _PUBLIC, entry, "HF_ENDPOINT")
 
 
-def _homes() -> tuple[str, ...]:
+def _trusted_endpoints() -> tuple[str, ...]:
     """The hubs that HF_TOKEN is for."""
     return (os.environ.get("HF_ENDPOINT") or _PUBLIC, _PUBLIC)
 
@@ -122,11 +122,11 @@ def _login(endpoint: str) -> Fixed | None:
         token = get_token()
     except (OSError, ValueError) as error:
         raise DiskError(f"the token of 'hf auth login' cannot be read: {error}", where=constants.HF_TOKEN_PATH) from error
-    return hub_tokens.login(endpoint, token, "HF_TOKEN", _homes())
+    return hub_tokens.login(endpoint, token, "HF_TOKEN", _trusted_endpoints())
 
 
 def _advice(endpoint: str, whose: str = "a token of that account") -> str:
-    return hub_tokens.advice(endpoint, "HF_TOKEN", _homes(), whose)
+    return hub_tokens.advice(endpoint, "HF_TOKEN", _trusted_endpoints(), whose)
 
 
 def _item(entry: ModelSpec, endpoint: str, commit: str, file: LockedFile) -> DownloadRequest:

@@ -90,7 +90,7 @@ def pair(layers: Sequence[Any], config: Config, where: str) -> list[tuple[Any, D
     return list(zip(layers, config.diff_ids, strict=True))
 
 
-def synthesise(config: Blob, layers: Sequence[Layer]) -> bytes:
+def make_manifest(config: Blob, layers: Sequence[Layer]) -> bytes:
     """The OCI manifest, canonical, of an image whose own does not describe the layers as we carry them."""
     content = {
         "schemaVersion": 2,

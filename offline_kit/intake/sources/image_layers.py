@@ -108,7 +108,7 @@ _READERS: dict[str, Callable[[Any], Iterator[memoryview]]] = {"gzip": read_gzip,
 
 
 class Proof:
-    """Whether a gzip layer holds the tar that the image configuration names: ``consume`` it as it arrives, then ``settle``."""
+    """Whether a gzip layer holds the tar that the image configuration names: ``consume`` it as it arrives, then ``finish``."""
 
     def __init__(self, store: Store, blob: Blob, diff_id: Digest, title: str) -> None:
         self._store, self._digest, self._expected, self._title = store, blob.digest, diff_id, title
@@ -117,7 +117,7 @@ class Proof:
         self._contents: dict[str, Any] | None = None
 
     def consume(self, file: Any) -> None:
-        """Reads the layer from ``file`` while it is being downloaded; a failure only means that ``settle`` reads it again."""
+        """Reads the layer from ``file`` while it is being downloaded; a failure only means that ``finish`` reads it again."""
         with contextlib.suppress(*_BROKEN, OverBudget):
             hasher, scan = Hasher(), contents.new_scan()
             for piece in read_gzip(file):
@@ -126,7 +126,7 @@ class Proof:
                 scan.feed(piece)
             self._found, self._contents = hasher.digest(), contents.read_layer(scan)
 
-    def settle(self) -> None:
+    def finish(self) -> None:
         """Raises DigestMismatch when the layer, which is in the store now, is not that of the configuration."""
         if self._found != self._expected:
             prove(diff_id(self._store.path(self._digest), self._title), self._expected, self._title)

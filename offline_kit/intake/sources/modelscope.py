@@ -64,14 +64,14 @@ def _endpoint(entry: ModelSpec) -> str:
     return hub_common.endpoint(chosen, entry, "MODELSCOPE_DOMAIN")
 
 
-def _homes() -> tuple[str, ...]:
+def _trusted_endpoints() -> tuple[str, ...]:
     """The hubs that the token is for."""
     domain = os.environ.get("MODELSCOPE_DOMAIN")
     return (f"https://{domain}" if domain else _DEFAULT, _DEFAULT)
 
 
 def _advice(page: str) -> str:
-    return hub_tokens.advice(page, _TOKEN, _homes(), "a token of that account")
+    return hub_tokens.advice(page, _TOKEN, _trusted_endpoints(), "a token of that account")
 
 
 def _revision(entry: ModelSpec) -> str:
@@ -81,7 +81,7 @@ def _revision(entry: ModelSpec) -> str:
 
 def _login(place: str) -> tuple[Mapping[str, str], Fixed | None]:
     """The token, in the header and in the cookie that older answers of the API still want; neither follows a redirect."""
-    login = hub_tokens.login(place, os.environ.get(_TOKEN), _TOKEN, _homes())
+    login = hub_tokens.login(place, os.environ.get(_TOKEN), _TOKEN, _trusted_endpoints())
     token = (login.header() or "").removeprefix("Bearer ") if login else ""
     return ({"Cookie": f"m_session_id={token}"}, login) if login else ({}, None)
 

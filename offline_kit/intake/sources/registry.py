@@ -62,7 +62,7 @@ class RegistrySource:
         found = tuple(concurrency.run_all(work, context.jobs, context.client.stop))
         if any(layer.origin for layer in found):
             described = described.model_copy(update={"media_type": image.OCI_CONFIG})
-            data = image.synthesise(described, found)
+            data = image.make_manifest(described, found)
             manifest = image.manifest_blob(data, image.OCI_MANIFEST)
         context.store.put(data)
         return LockedImage(
@@ -80,7 +80,7 @@ class RegistrySource:
     def pieces(self, key: str, locked: LockedImage, entry: ImageSpec, context: Context) -> list[FetchTask]:
         """What of the image the store lacks."""
         repository = Repository(entry.reference, context.client, insecure=entry.insecure)
-        missing = {blob.digest: blob for blob in locked.blobs() if not _at_hand(blob, context)}
+        missing = {blob.digest: blob for blob in locked.blobs() if not _is_stored(blob, context)}
         found = []
         for blob in missing.values():
             title = f"{key}: {_kind(blob, locked)} {blob.digest.short}"
@@ -117,7 +117,7 @@ class RegistrySource:
     def _search(self, repository: Repository, index: dict[str, Any], name: str, context: Context) -> Digest:
         """The entry for the wanted platform among those without one (some tools write none), by their configurations."""
         offered = []
-        for digest in _unmarked(index)[:_MOST_UNMARKED]:
+        for digest in _without_platform(index)[:_MOST_UNMARKED]:
             content = _parse(repository.manifest(str(digest))[0], name)
             if "manifests" in content:
                 return digest
@@ -147,7 +147,7 @@ class RegistrySource:
         if isinstance(blob, Layer) and blob.origin is not None:
             made = _convert(repository, blob.origin, blob.diff_id, title, context, lambda amount: None)[0]
         elif blob.digest == locked.manifest.digest and any(layer.origin for layer in locked.layers):
-            made = context.store.put(image.synthesise(locked.config, locked.layers))
+            made = context.store.put(image.make_manifest(locked.config, locked.layers))
         elif blob.digest == locked.manifest.digest:
             item = repository.manifest_by_digest(blob.digest, blob.size, title)
             download(context.client, context.store, item, advance)
@@ -170,7 +170,7 @@ def _kind_by_content(manifest: dict[str, Any]) -> str | None:
     return {image.OCI_CONFIG: image.OCI_MANIFEST, image.DOCKER_CONFIG: image.DOCKER_MANIFEST}.get(str(config.get("mediaType")))
 
 
-def _at_hand(blob: Blob, context: Context) -> bool:
+def _is_stored(blob: Blob, context: Context) -> bool:
     """Whether the store has the blob; a layer also proven to be the one that the configuration names."""
     if not context.store.has(blob.digest, blob.size):
         return False
@@ -185,7 +185,7 @@ def _bring_layer(repository: Repository, layer: Layer, title: str, source: str, 
     else:
         item = dataclasses.replace(repository.blob(layer.digest, layer.size, title), consume=proof.consume)
         download(context.client, context.store, item, advance)
-    proof.settle()
+    proof.finish()
 
 
 def _convert(
@@ -222,7 +222,7 @@ def _for_platform(index: dict[str, Any], platform: str, name: str) -> Digest | N
             if image.matches(found, platform):
                 return Digest(item["digest"])
             offered.append(found)
-        if _unmarked(index):
+        if _without_platform(index):
             return None
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise SpecError("its index cannot be read", where=name) from error
@@ -242,7 +242,7 @@ def _configured_platform(repository: Repository, manifest: dict[str, Any], name:
         raise SpecError("its index names something that is no image", where=name) from error
 
 
-def _unmarked(index: dict[str, Any]) -> list[Digest]:
+def _without_platform(index: dict[str, Any]) -> list[Digest]:
     """Entries that name no platform and are neither an attestation nor another artifact."""
     entries = [
         item

@@ -40,7 +40,7 @@ class Store:
         try:
             for folder in (self._blobs, self._partial, self._memo):
                 folder.mkdir(parents=True, exist_ok=True)
-            self._sweep()
+            self._remove_left_behind()
         except OSError as error:
             raise disk_error(error, root) from error
 
@@ -86,7 +86,7 @@ class Store:
         """The files of all partial downloads."""
         return [path for path in self._partial.iterdir() if _NAME.fullmatch(path.name)]
 
-    def forget(self, digest: Digest) -> None:
+    def remove_partial(self, digest: Digest) -> None:
         """Removes a partial download that nobody is working on."""
         path = self._partial / digest.hex
         descriptor = open_locked(path)
@@ -172,7 +172,7 @@ class Store:
         """A file descriptor of the partial download of ``digest``, locked; waits for another process that has it.
 
         None: the wait ended because the blob is there now, or because ``stop`` was set. The file stays when the block ends,
-        unless ``adopt`` gave it its final name.
+        unless ``commit_partial`` gave it its final name.
         """
         path = self._partial / digest.hex
         descriptor: int | None = None
@@ -214,7 +214,7 @@ class Store:
         except OSError:
             return 0
 
-    def adopt(self, digest: Digest, descriptor: int) -> None:
+    def commit_partial(self, digest: Digest, descriptor: int) -> None:
         """Gives the partial download, which the caller has hashed, its final name."""
         path = self._partial / digest.hex
         try:
@@ -232,7 +232,7 @@ class Store:
         finally:
             os.close(folder)
 
-    def _sweep(self) -> None:
+    def _remove_left_behind(self) -> None:
         """Removes temporary files whose writer is gone."""
         for path in self._partial.glob("tmp-*"):
             with contextlib.suppress(FileNotFoundError):

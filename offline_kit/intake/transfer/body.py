@@ -46,7 +46,7 @@ def read_small(response: requests.Response, limit: int, least: LeastRate) -> byt
     return bytes(waiting)
 
 
-def pass_over(response: requests.Response, least: LeastRate) -> None:
+def finish_redirect(response: requests.Response, least: LeastRate) -> None:
     """Done with a redirect: a short body is read to its end, so that the connection can be used again."""
     short = re.fullmatch("[0-9]{1,4}", response.headers.get("Content-Length", ""))
     if short and "Content-Encoding" not in response.headers:
@@ -62,7 +62,7 @@ def _arriving(response: requests.Response, most: int, least: LeastRate) -> Itera
         if not piece:
             return
         try:
-            least.saw(len(piece), time.monotonic() - before)
+            least.record(len(piece), time.monotonic() - before)
         except TooSlow as error:
             raise RetryableError(str(error), at_most=1) from error
         yield memoryview(piece)

@@ -57,7 +57,7 @@ class RangeAllocator:
             begin = journal.begin(first) + journal.filled[first]
             return ByteRange(journal.begin(first), begin, journal.begin(last) + journal.length(last), self._generation, begin)
 
-    def left(self) -> bool:
+    def has_unassigned(self) -> bool:
         """Whether there is a part that nobody has."""
         with self._lock:
             return self._first() is not None
@@ -102,7 +102,7 @@ class RangeAllocator:
         """How many bytes of this segment are there to be hashed."""
         return 0 if index in self._damaged else self.journal.filled[index]
 
-    def dismiss(self) -> None:
+    def cancel_all(self) -> None:
         """No stream is wanted any more; what they brought stays."""
         with self._lock:
             self._generation += 1
@@ -113,7 +113,7 @@ class RangeAllocator:
         with self._lock:
             self._reset()
 
-    def alone(self, span: ByteRange) -> None:
+    def assign_all(self, span: ByteRange) -> None:
         """Nothing is there any more; all of it belongs to ``span``, the one stream that is wanted. Raises Cancelled."""
         with self._lock:
             self.check(span)
@@ -139,4 +139,4 @@ class RangeAllocator:
     def _forget(self, index: int) -> None:
         self._advance(-self.journal.filled[index])
         self._damaged.discard(index)
-        self.journal.forget(index)
+        self.journal.clear(index)

@@ -118,7 +118,7 @@ def _timed(pool: Any) -> Any:
     return type(f"Timed{pool.__name__}", (pool,), {"ConnectionCls": timed})
 
 
-def hang_up(response: requests.Response) -> None:
+def shut_down(response: requests.Response) -> None:
     """Ends a response that another thread may be waiting for."""
     # Its own thread may be closing the socket at this moment: then there is nothing left to end.
     with contextlib.suppress(OSError, ValueError, RuntimeError):

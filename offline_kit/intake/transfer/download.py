@@ -23,14 +23,14 @@ from offline_kit.intake.transfer.ranged_download import RangedDownload
 from offline_kit.intake.transfer.request import Advance, DownloadRequest, total
 from offline_kit.intake.transfer.resume_journal import ResumeJournal
 
-__all__ = ["Advance", "download", "probe", "read_back", "unseen"]
+__all__ = ["Advance", "download", "ignore_progress", "probe", "read_back"]
 
 
-def unseen(amount: int) -> None:
+def ignore_progress(amount: int) -> None:
     """An ``Advance`` that shows nothing."""
 
 
-def download(client: HttpClient, store: Store, item: DownloadRequest, advance: Advance = unseen) -> Digest:
+def download(client: HttpClient, store: Store, item: DownloadRequest, advance: Advance = ignore_progress) -> Digest:
     """Brings ``item`` into the store and returns its digest. Raises KitError."""
     if item.digest is not None and item.size is not None and store.has(item.digest, item.size):
         return item.digest
@@ -130,7 +130,7 @@ def _resumed(client: HttpClient, store: Store, item: DownloadRequest, digest: Di
                         raise _mismatch(item, error) from error
                     client.figures.add(retried=1)
                     continue
-                store.adopt(digest, descriptor)
+                store.commit_partial(digest, descriptor)
                 follower.finish()
                 return
 

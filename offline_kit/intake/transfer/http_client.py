@@ -23,8 +23,8 @@ from offline_kit import __version__
 from offline_kit.common.budget import SMALL_DOCUMENT
 from offline_kit.common.digest import CHUNK
 from offline_kit.common.errors import Interrupted, NetworkError
-from offline_kit.intake.transfer.body import pass_over, read_small
-from offline_kit.intake.transfer.connections import Session, hang_up
+from offline_kit.intake.transfer.body import finish_redirect, read_small
+from offline_kit.intake.transfer.connections import Session, shut_down
 from offline_kit.intake.transfer.http_errors import RetryableError, closed_proxy, translate_errors, wait_demanded
 from offline_kit.intake.transfer.origins import (
     REDIRECTS,
@@ -120,7 +120,7 @@ class HttpClient:
         with self._lock:
             waiting = list(self._open)
         for response in waiting:
-            hang_up(response)
+            shut_down(response)
 
     @contextlib.contextmanager
     def slot(self) -> Iterator[None]:
@@ -251,7 +251,7 @@ class HttpClient:
             response.history = passed
             if location is None:
                 return response
-            pass_over(response, self.least_rate())
+            finish_redirect(response, self.least_rate())
             passed = [*passed, response]
             following = redirect_target(target, location)
             if stay and origin(following)[1] != origin(url)[1]:

@@ -22,7 +22,7 @@ import urllib3
 from requests.utils import get_environ_proxies, requote_uri, select_proxy
 
 from offline_kit.common.errors import NetworkError
-from offline_kit.common.redact import learn_url
+from offline_kit.common.redact import register_url
 
 REDIRECTS = (301, 302, 303, 307, 308)
 _CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
@@ -37,7 +37,7 @@ _HOST = re.compile(r"[a-z0-9._-]{1,253}|\[[0-9a-f:.]+\]")
 def origin(url: str) -> tuple[str, str, int]:
     """Scheme, host (lower case) and port of ``url``, which has no other reading. Raises ValueError that shows no secret."""
     if "@" in url:
-        learn_url(url)
+        register_url(url)
     if _NO_URL.search(url):
         raise ValueError("holds a character that no URL has")
     try:
@@ -124,7 +124,7 @@ def proxies_for(url: str) -> dict[str, str]:
 
 def _check_proxy(proxy: str) -> None:
     text = proxy if "://" in proxy else f"http://{proxy}"
-    learn_url(text)
+    register_url(text)
     shown = re.sub(r"[?#].*", "", re.sub(r"//.*@", "//...@", text))
     remedy = "write HTTP_PROXY, HTTPS_PROXY or ALL_PROXY as http://host:port, with the password percent-encoded"
     try:

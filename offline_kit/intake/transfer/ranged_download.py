@@ -19,7 +19,7 @@ from offline_kit.common.errors import DigestMismatch, Interrupted
 from offline_kit.common.files import disk_error, write_behind
 from offline_kit.intake.transfer.body import iter_body
 from offline_kit.intake.transfer.byte_ranges import ByteRange, Cancelled, RangeAllocator
-from offline_kit.intake.transfer.connections import hang_up
+from offline_kit.intake.transfer.connections import shut_down
 from offline_kit.intake.transfer.http_client import HttpClient
 from offline_kit.intake.transfer.http_errors import RetryableError
 from offline_kit.intake.transfer.ordered_hash import OrderedHasher
@@ -113,7 +113,7 @@ class RangedDownload:
 
     def _start_workers(self) -> None:
         """Starts further streams while there are seats and parts."""
-        while self._failure is None and self._many and not self._alone and self._parts.left():
+        while self._failure is None and self._many and not self._alone and self._parts.has_unassigned():
             if not self._client.slots.acquire(blocking=False):
                 return
             thread = threading.Thread(target=self._help, daemon=True)
@@ -145,9 +145,9 @@ class RangedDownload:
         """Keeps the first error and ends all streams."""
         with self._lock:
             self._failure = self._failure or error
-            self._parts.dismiss()
+            self._parts.cancel_all()
             for response in self._open:
-                hang_up(response)
+                shut_down(response)
 
     def _join_workers(self) -> None:
         deadline = time.monotonic() + _JOIN_PATIENCE
@@ -199,7 +199,7 @@ class RangedDownload:
     def _start_over(self, span: ByteRange) -> None:
         """This server gets one stream, from the first byte on, and ``span`` is it."""
         self._alone = True
-        self._parts.alone(span)
+        self._parts.assign_all(span)
         self._hasher.reset()
 
     def _read_body(self, response: requests.Response, span: ByteRange) -> None:

@@ -37,7 +37,7 @@ class LeastRate:
         """``window``: seconds that are looked at together."""
         self._rate, self._window, self._waited, self._got = rate, window, 0.0, 0
 
-    def saw(self, amount: int, waited: float) -> None:
+    def record(self, amount: int, waited: float) -> None:
         """``amount`` bytes came after ``waited`` seconds. Raises TooSlow."""
         self._waited += min(waited, self._window * _SILENCE)
         self._got += amount

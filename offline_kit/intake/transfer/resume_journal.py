@@ -71,7 +71,7 @@ class ResumeJournal:
         self.crc[index] = crc32(piece, self.crc[index])
         self._put(index)
 
-    def forget(self, index: int) -> None:
+    def clear(self, index: int) -> None:
         """Counts nothing of the segment any more."""
         self.filled[index] = self.crc[index] = 0
         self._put(index)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Dict, List
 
 from ..settings.model import Model, Settings
-from ..settings.routes import PATHS, needs_router, rivals, routes
+from ..settings.routes import PATHS, models_on_path, needs_router, routes
 from . import upstreams
 from .nginx import HTTP, page, refusal_files, refusals
 
@@ -25,7 +25,7 @@ _HEALTH_LIMIT = "limit_req zone=health burst=200 nodelay;"
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class NginxPlace:
     """Where nginx runs: the defaults are the gateway's container."""
 
     resolver: str = "127.0.0.11"
@@ -43,7 +43,7 @@ def container_ports(settings: Settings, router: int = ROUTER) -> Dict[str, int]:
     return {model.key: router + 1 + index for index, model in enumerate(settings.models)}
 
 
-def nginx_conf(settings: Settings, where: Surroundings = Surroundings(), *, certificate: bool = False) -> str:
+def nginx_conf(settings: Settings, where: NginxPlace = NginxPlace(), *, certificate: bool = False) -> str:
     """The text of nginx.conf: one server for the router, one for each model. ``certificate``: FOLDER/tls/ has one."""
     ports = container_ports(settings, where.router_port)
     router = _tls(where) if settings.web and certificate else []
@@ -112,7 +112,7 @@ def _list(file: str) -> str:
     return page("/v1/models", f"alias {file};", methods="GET|HEAD", key=True)
 
 
-def _tls(where: Surroundings) -> List[str]:
+def _tls(where: NginxPlace) -> List[str]:
     return [
         f"        listen {where.address}:{where.tls_port} ssl default_server;",
         f"        ssl_certificate {where.folder}/tls/server.crt;",
@@ -123,7 +123,7 @@ def _tls(where: Surroundings) -> List[str]:
     ]
 
 
-def _metrics(where: Surroundings) -> str:
+def _metrics(where: NginxPlace) -> str:
     """For Prometheus and the exporter alone: a port that is published nowhere."""
     return f"""\
     server {{
@@ -136,21 +136,21 @@ def _metrics(where: Surroundings) -> str:
     }}"""
 
 
-def _health(model: Model, where: Surroundings) -> str:
+def _health(model: Model, where: NginxPlace) -> str:
     lines = [*upstreams.choose(model, where.engine_port), "proxy_method GET;", "client_max_body_size 1k;"]
     lines += [_HEALTH_LIMIT, "proxy_read_timeout 5s;", "proxy_pass http://$engine/health;"]
     return page("/health", *lines, methods="GET|HEAD")
 
 
-def _engine(path: str, model: Model, where: Surroundings) -> str:
+def _engine(path: str, model: Model, where: NginxPlace) -> str:
     return page(
         path, *upstreams.choose(model, where.engine_port), f"proxy_pass http://$engine{path};", methods="POST", key=True
     )
 
 
-def _chosen(path: str, settings: Settings, where: Surroundings) -> str:
+def _chosen(path: str, settings: Settings, where: NginxPlace) -> str:
     """On the router: straight to the engine, or, where several models answer, to whoever reads which one is meant."""
-    models = rivals(settings, path)
+    models = models_on_path(settings, path)
     if len(models) == 1 or not needs_router(settings):
         return _engine(path, models[0], where)
     # The answer is X-Accel-Redirect: @engine-KEY; nginx keeps the body that it has read and goes on there.
@@ -158,7 +158,7 @@ def _chosen(path: str, settings: Settings, where: Surroundings) -> str:
     return page(path, *lines, f"proxy_pass http://$engine{path};", methods="POST", key=True)
 
 
-def _named(model: Model, where: Surroundings) -> str:
+def _named(model: Model, where: NginxPlace) -> str:
     lines = [*upstreams.choose(model, where.engine_port), "proxy_pass http://$engine$sent_path;"]
     body = "\n".join(f"            {line}" for line in lines)
     return f"        location @{model.service} {{\n{body}\n        }}"

@@ -29,10 +29,10 @@ PATHS: Dict[str, Tuple[str, ...]] = {
 
 def routes(settings: Settings) -> Dict[str, Model]:
     """Path on the router -> the model that answers it unless a request names another: the first of its type."""
-    return {path: rivals(settings, path)[0] for model in settings.models for path in PATHS[model.type]}
+    return {path: models_on_path(settings, path)[0] for model in settings.models for path in PATHS[model.type]}
 
 
-def rivals(settings: Settings, path: str) -> Tuple[Model, ...]:
+def models_on_path(settings: Settings, path: str) -> Tuple[Model, ...]:
     """The models that answer ``path``, in the order of models.json."""
     return tuple(model for model in settings.models if path in PATHS[model.type])
 

@@ -67,14 +67,14 @@ function published(service, value,  item, count, i) { # every item is ADDRESS:PO
     }
     return count > 0
 }
-function fits(service, kind, wish, value,  name) { # VALUE is what the row wishes
-    if (wish == "@ports") return published(service, value)
-    if (wish == "@user") return value ~ /^"[0-9]+:[0-9]+"$/ && listed(fact["user"], substr(value, 2, length(value) - 2))
-    if (substr(wish, 1, 1) == "~") return value ~ ("^(" substr(wish, 2) ")$")
-    wish = swap(wish, "@key", substr(service, 8))
-    wish = swap(wish, "@image", fact["image:" (kind == "engine" || kind == "router" ? "engine" : kind)])
-    wish = swap(swap(swap(wish, "@kit", fact["kit"]), "@version", fact["version"]), "@device", fact["device"])
-    return value == wish && value != "\"\""
+function fits(service, kind, expected, value,  name) { # VALUE is what the row expects
+    if (expected == "@ports") return published(service, value)
+    if (expected == "@user") return value ~ /^"[0-9]+:[0-9]+"$/ && listed(fact["user"], substr(value, 2, length(value) - 2))
+    if (substr(expected, 1, 1) == "~") return value ~ ("^(" substr(expected, 2) ")$")
+    expected = swap(expected, "@key", substr(service, 8))
+    expected = swap(expected, "@image", fact["image:" (kind == "engine" || kind == "router" ? "engine" : kind)])
+    expected = swap(swap(swap(expected, "@kit", fact["kit"]), "@version", fact["version"]), "@device", fact["device"])
+    return value == expected && value != "\"\""
 }
 function given(name) { return name ~ ("^(" ENVIRON["VARIABLES"] ")$") && name !~ ("^(" ENVIRON["NO_VARIABLES"] ")$") }
 function look_up(service, kind, key, value,  row, known) { # the record is one that the table names, and comes once

@@ -12,11 +12,11 @@ service_reason() { # service_reason TEXT -> REPLY: what a known failure in TEXT 
     REPLY=$(LC_ALL=C awk '
         NR == FNR {
             at = index($0, " => "); pattern[++rows] = tolower(substr($0, 1, at - 1)); $0 = substr($0, at + 4)
-            at = index($0, " -> "); told[rows] = substr($0, 1, at - 1) ": " substr($0, at + 4); first = rows + 1; next
+            at = index($0, " -> "); reason[rows] = substr($0, 1, at - 1) ": " substr($0, at + 4); first = rows + 1; next
         }
         /(^|[^A-Za-z_=])(INFO|WARNING|DEBUG)[: ]/ { next }
         { line = tolower($0); for (row = 1; row < first; row++) if (line ~ pattern[row]) first = row }
-        END { if (first in told) print told[first] }' <(failure_table) - <<<"$1")
+        END { if (first in reason) print reason[first] }' <(failure_table) - <<<"$1")
 }
 
 failure_table() { # on stdout: PATTERN => REASON -> REMEDY, a row each

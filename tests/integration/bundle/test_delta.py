@@ -50,7 +50,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sample.model("new", {"config.json": b"{}\n", "model.safetensors": safetensors(3000, seed=7)})
     full = sample.entries("v1.1.0")
     base = delta.compare(sample.lock(), read_head(old))
-    for name, entries in ((NEW, full), (f"{NEW}.delta", delta.thin_out(full, base))):
+    for name, entries in ((NEW, full), (f"{NEW}.delta", delta.omit_base(full, base))):
         pack(entries, NEW, sample.path_of, folder / f"{name}.tar.gz", progress=Silent())
     return folder
 

@@ -128,7 +128,7 @@ def test_every_byte_of_a_header_counts_for_both_readers(bundle: Path, tmp_path: 
 
 def test_a_delta(bundle: Path, sample: Sample, tmp_path: Path) -> None:
     base = delta.compare(sample.lock(), read_head(bundle))
-    entries = delta.thin_out(sample.entries(), base)
+    entries = delta.omit_base(sample.entries(), base)
     pack(entries, TOP, sample.path_of, tmp_path / "d.tar.gz", progress=Silent())
     _, report = extract(tmp_path / "d.tar.gz", tmp_path / "a", progress=Silent())
     assert (report.findings, report.base, report.incomplete) == ((), TOP, True)

@@ -26,7 +26,7 @@ SECRET = "Str0ng/Pass word#9"
     ],
 )
 def test_what_was_learnt_is_hidden_in_every_form(form: str) -> None:
-    redact.learn(SECRET)
+    redact.register_secrets(SECRET)
     assert not any(part in redact.shown(form) for part in ("Str0ng", "Pass", form))
 
 
@@ -41,7 +41,7 @@ def test_what_was_learnt_is_hidden_in_every_form(form: str) -> None:
 @pytest.mark.parametrize("mark", ["", "/", "#", "[", "%zz", "?", "@", " "])
 def test_a_proxy_s_password_is_learnt_however_malformed_it_is(proxy: str, mark: str) -> None:
     written = proxy.format(mark)
-    redact.learn_environment({"https_proxy": written})
+    redact.register_environment({"https_proxy": written})
     for text in (written, f"failed to parse {written!r}", f"host 'W0rd{mark}Second' has no address"):
         assert "W0rd" not in redact.shown(text).replace("W0rd@", "") and "Second" not in redact.shown(text)
 
@@ -76,7 +76,7 @@ def test_what_a_terminal_obeys_or_hides_is_written_as_its_number(sign: str) -> N
 
 
 def test_a_secret_in_a_text_is_found_but_not_an_ordinary_word() -> None:
-    redact.learn("s3cretvalue", "production")
+    redact.register_secrets("s3cretvalue", "production")
     assert redact.find_secret("a production line") is None
     assert redact.find_secret("one\ntwo s3cretvalue") == "line 2"
 
@@ -84,7 +84,7 @@ def test_a_secret_in_a_text_is_found_but_not_an_ordinary_word() -> None:
 def test_every_stream_and_form_is_redacted() -> None:
     program = """
 from offline_kit.common import output, redact
-redact.learn("s3cretvalue")
+redact.register_secrets("s3cretvalue")
 for write in (output.say, output.answer, output.say_json, output.answer_json):
     write("s3cretvalue \\x1b[31m")
 output.answer_json({"s3cretvalue": ["s3cretvalue", 1, None]})

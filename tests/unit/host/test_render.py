@@ -156,7 +156,7 @@ def test_text_that_is_not_utf_8() -> None:
 
 
 def test_the_starter_is_what_is_shipped() -> None:
-    files = assets.starter()
+    files = assets.starter_files()
     assert set(files) == set(assets.STARTER)
     assert files["config/models.json"] == Path(assets.root(), "config/models.json").read_bytes()
 

@@ -203,7 +203,7 @@ def test_a_damaged_segment_that_a_stream_goes_on_with(source: Hub, client: HttpC
     journal = ResumeJournal(store.partial_state(DIGEST), len(PAYLOAD), SEGMENT, len(PAYLOAD))
     with contextlib.closing(journal):
         for index in range(len(journal.filled)):
-            journal.forget(index)
+            journal.clear(index)
         journal.add(0, PAYLOAD[:1000])
         journal.add(2, PAYLOAD[2 * SEGMENT :][:1000])
     with (tmp_path / "partial" / DIGEST.hex).open("r+b") as partial:

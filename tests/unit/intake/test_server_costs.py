@@ -235,7 +235,7 @@ def test_what_counts_as_slow(pieces: list[tuple[int, float]], slow: bool) -> Non
     def all_of_it() -> None:
         watch = LeastRate(1024, 10.0)
         for amount, waited in pieces:
-            watch.saw(amount, waited)
+            watch.record(amount, waited)
 
     if slow:
         with pytest.raises(TooSlow):

@@ -116,7 +116,7 @@ def test_two_at_once_wait_for_each_other(tmp_path: Path) -> None:
         time.sleep(0.3)
         assert seen == []
         os.write(descriptor, DATA)
-        one.adopt(digest, descriptor)
+        one.commit_partial(digest, descriptor)
     thread.join(5)
     assert seen == [None], "the second one finds the blob made"
 

@@ -214,7 +214,7 @@ def test_a_delta_tells_what_is_not_on_the_medium(sample: Sample, bundle: Path, t
     later = Sample(sample.folder, dict(sample.texts), dict(sample.images), dict(sample.models), dict(sample.extras))
     later.model("new", {"config.json": b'{"new": 1}'})
     later.texts.pop(RECORD)
-    entries = delta.thin_out(later.entries("v2"), delta.compare(later.lock(), read_head(bundle)))
+    entries = delta.omit_base(later.entries("v2"), delta.compare(later.lock(), read_head(bundle)))
     out = tmp_path / "kit-v2.delta.tar.gz"
     pack(entries, "kit-v2", later.path_of, out, progress=Silent())
     names = [path.name for path in record("record", out, "-q")]
@@ -254,7 +254,7 @@ def test_no_record_of_what_is_damaged_or_no_bundle(bundle: Path, tmp_path: Path)
 
 def test_a_secret_is_in_none_of_the_three(sample: Sample, tmp_path: Path) -> None:
     secret = "Canary7Token9Word"
-    redact.learn(secret)
+    redact.register_secrets(secret)
     models = dict(sample.models)
     sample.models["local"] = models["local"].model_copy(update={"source": f"hf://test/{secret}"})
     record_of_scan = sample.texts.pop(RECORD)
