@@ -12,6 +12,7 @@ from offline_kit.common.budget import SMALL_DOCUMENT
 from offline_kit.common.errors import DiskError, SpecError
 from offline_kit.common.files import read_plain_file
 from offline_kit.host.validate import Services, check_services
+from offline_kit.spec.document import decode_text
 from offline_kit.spec.lock import Lock, parse_lock
 from offline_kit.spec.manifest import Manifest, parse_manifest
 from offline_kit.spec.policy import Policy
@@ -37,7 +38,7 @@ def open_project(manifest_path: Path, policies: Policies = ()) -> Project:
 
     ``policies``: of the site, each with its name; they hold beside that of the manifest.
     """
-    manifest = parse_manifest(_read(manifest_path, "manifest").decode("utf-8", "replace"), str(manifest_path))
+    manifest = parse_manifest(decode_text(_read(manifest_path, "manifest"), str(manifest_path)), str(manifest_path))
     folder = manifest_path.parent
     config = {
         "models.json": _read(folder / manifest.services, f"'services' of {manifest_path}"),

@@ -125,10 +125,11 @@ def policies(path: Path | None) -> tuple[tuple[str, Policy], ...]:
     """The policy in the file ``path``, with its name; none where none is given. Raises SpecError, DiskError."""
     if path is None:
         return ()
+    from offline_kit.spec.document import decode_text  # noqa: PLC0415  as above
     from offline_kit.spec.policy import parse_policy  # noqa: PLC0415  as above
 
     try:
-        text = read_plain_file(path, SMALL_DOCUMENT, follow=True).decode(errors="replace")
+        text = decode_text(read_plain_file(path, SMALL_DOCUMENT, follow=True), str(path))
         return ((str(path), parse_policy(text, str(path)).located_in(path.parent)),)
     except FileNotFoundError as error:
         raise SpecError("no such file (policy)", where=str(path), remedy="correct --policy") from error

@@ -1,18 +1,19 @@
 """The one way out: every line on stdout and stderr is written here.
 
-Rules: whatever is written passes ``redact.shown`` first, for much of it comes from hubs, registries and bundles; a line is
-written whole, also by several threads; what the terminal's encoding lacks is written as its number; JSON is
-ASCII, and so is harmless.
+Rules: whatever is written passes ``redact.shown`` first, for much of it comes from hubs, registries and bundles (of a path that
+goes into a pipe, secrets alone are taken out); a line is written whole, also by several threads; what the terminal's encoding
+lacks is written as its number; JSON is ASCII, and so is harmless.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 from typing import Any, TextIO
 
-from offline_kit.common.redact import redact_value, shown
+from offline_kit.common.redact import redact, redact_value, shown
 
 _SAYING = threading.Lock()  # one line at a time, whole: a line and its end are two writes otherwise
 
@@ -23,8 +24,15 @@ def say(text: str) -> None:
 
 
 def answer(text: object) -> None:
-    """A line of the result, on stdout."""
-    _write(sys.stdout, shown(str(text)))
+    """A line of the result, on stdout. A path goes into a pipe or a file as the bytes that it has: a program will use it."""
+    stream = sys.stdout
+    if isinstance(text, os.PathLike) and not stream.isatty():
+        with _SAYING:
+            stream.flush()
+            stream.buffer.write(os.fsencode(redact(str(text))) + b"\n")
+            stream.flush()
+    else:
+        _write(stream, shown(str(text)))
 
 
 def answer_json(value: Any) -> None:

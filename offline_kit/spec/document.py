@@ -23,6 +23,15 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
+def decode_text(content: bytes, name: str) -> str:
+    """``content`` as text. Raises SpecError where it is no UTF-8: what is named in another encoding would become another."""
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise SpecError("is not UTF-8 text", where=f"{name}, line {line}", remedy="save it as UTF-8") from error
+
+
 def parse(text: str, kind: type[Record], name: str) -> Record:
     """The record of type ``kind`` in YAML ``text``; ``name`` is shown in errors. Raises SpecError with every mistake found."""
     try:

@@ -29,7 +29,7 @@ def models_json(text: str, mistakes: List[Mistake]) -> Dict[str, Any]:
         return result
 
     try:
-        data = parse_json(text, unique)
+        data = parse_json(_unmarked(text), unique)
     except JsonError as error:
         where = f"{MODELS_JSON}, line {error.line}" if error.line else MODELS_JSON
         mistakes.append(Mistake(where, "", f"not valid JSON: {error.what}", "mend that place"))
@@ -44,6 +44,11 @@ def models_json(text: str, mistakes: List[Mistake]) -> Dict[str, Any]:
             mistakes.append(Mistake(MODELS_JSON, key, "unknown key", "only 'models' belongs at the top"))
     models: Dict[str, Any] = data["models"]
     return models
+
+
+def _unmarked(text: str) -> str:
+    """``text`` without the mark of the byte order that some editors begin a file with; the reader of YAML knows it itself."""
+    return text[1:] if text.startswith("\ufeff") else text
 
 
 def engine_yaml(text: str, mistakes: List[Mistake]) -> Dict[str, Any]:
@@ -72,7 +77,7 @@ def dotenv(text: str, mistakes: List[Mistake]) -> Dict[str, str]:
     (scripts/lib/core/common.sh): tests/data/dotenv.tsv holds both to them.
     """
     values: Dict[str, str] = {}
-    for number, raw in enumerate(text.split("\n"), 1):
+    for number, raw in enumerate(_unmarked(text).split("\n"), 1):
         line = raw.strip(_BLANK)
         if not line or line.startswith("#"):
             continue

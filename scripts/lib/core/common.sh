@@ -92,10 +92,12 @@ at_most() { # at_most SECONDS COMMAND...: a daemon that hangs must not hang us
 # ---- settings
 
 value_of() { # value_of FILE KEY [DEFAULT] -> REPLY; the last KEY=value of FILE. Status 1 when absent. tests/data/dotenv.tsv has the rules
-    local file=$1 key=$2 line value found=1 blank=$' \t\r'
+    local file=$1 key=$2 line value found=1 blank=$' \t\r' mark=$'\xef\xbb\xbf'
     REPLY=${3:-}
     [[ -f "$file" && -r "$file" ]] || return 1
     while IFS= read -r line || [[ -n "$line" ]]; do
+        line=${line#"$mark"} # some editors begin a file with a mark of the byte order
+        mark=''
         line=${line#"${line%%[!"$blank"]*}"}
         if [[ "$line" == export["$blank"]* ]]; then
             line=${line#export}
@@ -118,6 +120,8 @@ value_of() { # value_of FILE KEY [DEFAULT] -> REPLY; the last KEY=value of FILE.
     done <"$file"
     return "$found"
 }
+
+unmarked() { sed $'1s/^\xef\xbb\xbf//' "$1"; } # FILE without the mark of the byte order that some editors begin it with
 
 setting() { # setting KEY [DEFAULT] -> REPLY: the operator's .env, or what is about to become it
     if [[ -f "$KIT/.env" ]] && value_of "$KIT/.env" "$1"; then return 0; fi

@@ -19,7 +19,7 @@ readonly SECRET_NAME='(password|passwd|passphrase|passcode|secret|secrets|creden
 secrets_settings() { # secrets_settings FILE: NAME and TEXT of each telling setting of a .env, a line each, with a tab between
     local key
     [[ -f "$1" && -r "$1" ]] || return 0
-    sed -n 's/^[[:space:]]*\(export[[:space:]]\{1,\}\)\{0,1\}\([A-Za-z_][A-Za-z0-9_]*\)=.*/\2/p' "$1" | sort -u | while IFS= read -r key; do
+    sed -n 's/^[[:space:]]*\(export[[:space:]]\{1,\}\)\{0,1\}\([A-Za-z_][A-Za-z0-9_]*\)=.*/\2/p' <(unmarked "$1") | sort -u | while IFS= read -r key; do
         value_of "$1" "$key" || continue
         if grep -qiE 'KEY|PASSW|PASSPHRASE|SECRET|TOKEN|CREDENTIAL|AUTH' <<<"$key"; then printf '%s\t%s\n' "$key" "$REPLY"; fi
         if grep -qiE 'PROXY|URL|ENDPOINT' <<<"$key"; then secrets_userinfo "$key" "$REPLY"; fi

@@ -17,13 +17,13 @@ env_secret() { # -> REPLY: 48 random letters and digits of hexadecimal, 192 bits
 }
 
 env_keys() { # the keys of FILE, a line each
-    sed -n 's/^[[:space:]]*\(export \)\{0,1\}\([A-Za-z_][A-Za-z0-9_]*\)=.*/\2/p' "$1"
+    sed -n 's/^[[:space:]]*\(export \)\{0,1\}\([A-Za-z_][A-Za-z0-9_]*\)=.*/\2/p' <(unmarked "$1")
 }
 
 env_check() { # FILE can be read as KEY=value lines, or the end
     local wrong
     [[ -f "$1" && -r "$1" ]] || die "$EXIT_USAGE" "$1 is not a file that can be read"
-    wrong=$(grep -vnE '^[[:space:]]*(#.*)?.?$|^[[:space:]]*(export )?[A-Za-z_][A-Za-z0-9_]*=' "$1" | head -n 1) || true
+    wrong=$(unmarked "$1" | grep -vnE '^[[:space:]]*(#.*)?.?$|^[[:space:]]*(export )?[A-Za-z_][A-Za-z0-9_]*=' | head -n 1) || true
     [[ -z "$wrong" ]] || die "$EXIT_CONFIG" "$1: line $wrong: not KEY=value" 'write settings as KEY=value, a line each; comments begin with #'
 }
 
@@ -63,11 +63,11 @@ env_write() { # makes or completes .env from $ENV_SOURCE (if given) and .env.exa
     draft="$WORK/env"
     if [[ -f "$KIT/.env" ]]; then
         env_check "$KIT/.env"
-        cp "$KIT/.env" "$draft"
+        unmarked "$KIT/.env" >"$draft"
         [[ ! -s "$draft" || -z "$(tail -c 1 "$draft")" ]] || echo >>"$draft"
         [[ -z "$ENV_SOURCE" ]] || warn ".env is there already and stays: of $ENV_SOURCE only settings that it lacks are taken"
     else
-        cp "${ENV_SOURCE:-$KIT/.env.example}" "$draft"
+        unmarked "${ENV_SOURCE:-$KIT/.env.example}" >"$draft"
         [[ -z "$(tail -c 1 "$draft")" ]] || echo >>"$draft"
     fi
     chmod 600 "$draft"

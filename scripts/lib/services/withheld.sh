@@ -30,7 +30,7 @@ withheld_env() { # withheld_env FILE: the .env in FILE without its secrets; stan
             shown["VLLM_API_KEY"] = length(key) == 1 ? "?" : stand_in(key, "^[A-Za-z0-9._~+/=-]+$", "withheldwithheld0")
             shown["GRAFANA_ADMIN_PASSWORD"] = length(password) == 1 ? "?" : stand_in(password, "^[!-~]+$", "withheldpassword")
         }
-        { line = $0; sub(/^[ \t\r]+/, "", line); if (line ~ /^export[ \t\r]/) sub(/^export[ \t\r]+/, "", line) }
+        { line = $0; if (NR == 1) sub(/^\357\273\277/, "", line); sub(/^[ \t\r]+/, "", line); if (line ~ /^export[ \t\r]/) sub(/^export[ \t\r]+/, "", line) }
         line == "" || line ~ /^#/ { print ""; next }
         line !~ /^[A-Za-z_][A-Za-z0-9_]*=/ { print "?"; next }
         { name = substr(line, 1, index(line, "=") - 1) }

@@ -77,6 +77,13 @@ def test_a_bundle_is_read_and_unpacked(run: Run, bundle: Path, tmp_path: Path) -
     run(PROGRAM, "verify", "--json", "-q", kit, code=20)
 
 
+def test_a_path_that_is_answered_can_be_used(run: Run, bundle: Path, tmp_path: Path) -> None:
+    """As in kit=$(offline-kit unpack ...): the bytes of the name, whatever the locale, and also where it is no UTF-8."""
+    name = "größe 模 ".encode() + b"caf\xe9"
+    told = run(PROGRAM, "unpack", "-q", bundle, tmp_path / os.fsdecode(name)).stdout
+    assert told == os.fsencode(tmp_path) + b"/" + name + f"/kit-{VERSION}\n".encode() and Path(os.fsdecode(told[:-1])).is_dir()
+
+
 def test_unpack_alone(run: Run, bundle: Path, tmp_path: Path) -> None:
     script = shutil.copy(unpack.__file__, tmp_path / "unpack.py")
     run(sys.executable, script, bundle, tmp_path / "größe 模")

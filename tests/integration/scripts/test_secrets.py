@@ -76,8 +76,8 @@ def kit(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("ports", "8000 gateway\n"),
     ):
         (made / ".state" / name).write_text(text)
-    (made / ".env").write_text(
-        f"VLLM_API_KEY={KEY}\nGRAFANA_ADMIN_PASSWORD='{ODD}'\nHTTPS_PROXY=http://bob:pr/oxy@word@proxy:3128\nOFFLINE_KIT_KEY_LIMIT=100000\n"
+    (made / ".env").write_text(  # it begins with a mark of the byte order, as some editors leave it
+        f"\ufeffVLLM_API_KEY={KEY}\nGRAFANA_ADMIN_PASSWORD='{ODD}'\nHTTPS_PROXY=http://bob:pr/oxy@word@proxy:3128\nOFFLINE_KIT_KEY_LIMIT=100000\n"
     )
     (made / ".state/keys").write_text(f"# added 2026-01-01T00:00:00Z team\nteam {TEAM}\n")
     models = json.loads((made / "config/models.json").read_text())

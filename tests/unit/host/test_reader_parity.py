@@ -42,6 +42,13 @@ def test_a_line_of_dotenv(line: str, value: str, tmp_path: Path) -> None:
     assert said == ("" if expected is None else f"={expected}")
 
 
+def test_a_file_of_settings_that_begins_with_a_mark_of_the_byte_order(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("\ufeffVLLM_ROUTER_PORT=8100\nA=1\n")
+    assert bash("kit/settings.sh", 'env_check "$1"; env_keys "$1"', tmp_path / ".env") == "VLLM_ROUTER_PORT\nA\n"
+    script = """KIT=$1 STATE=$1/.state; mkdir "$STATE"; cp "$1/.env" "$1/.env.example"; env_write 2>/dev/null; cat "$1/.env" """
+    assert bash("kit/settings.sh", script, tmp_path).startswith("VLLM_ROUTER_PORT=8100\nA=1\n")
+
+
 MODELS: list[dict[str, Any]] = [
     {"chat": {"port": 8001, "gpu_memory_utilization": 0.5, "gpus": [0, 1], "name": "a b"}},
     {"chat": {"engine_args": {"port": 1, "gpus": [9]}, "port": 8001}, "rerank": {"port": 8003}},

@@ -197,6 +197,13 @@ def test_dotenv_as_people_write_it() -> None:
     assert (settings.router_port, settings.api_key, settings.visible) == (1, KEY, ())
 
 
+def test_a_mark_of_the_byte_order_is_no_mistake() -> None:
+    """As some editors begin a file with it."""
+    models = "\ufeff" + json.dumps({"models": {"chat": entry()}})
+    settings = config.load_settings(models, "\ufeffmax_num_seqs: 4\n", f"\ufeffVLLM_ROUTER_PORT=8100\r\nVLLM_API_KEY={KEY}\r\n")
+    assert (settings.router_port, settings.api_key, dict(settings.common)) == (8100, KEY, {"max-num-seqs": 4})
+
+
 def test_a_key_is_needed_on_the_host() -> None:
     with pytest.raises(ConfigError, match="VLLM_API_KEY: is empty"):
         config.load_settings(json.dumps({"models": {"chat": entry()}}), "", "VLLM_API_KEY=\n", need_key=True)

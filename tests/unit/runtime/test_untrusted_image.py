@@ -80,8 +80,9 @@ def test_mistakes_are_told_by_their_lines_all_the_same(kit: Path) -> None:
     assert NAMED not in said and KEY not in said
 
 
-def test_the_keys_that_are_written_are_the_real_ones(kit: Path) -> None:
-    (kit / ".env").write_text(f"VLLM_API_KEY={NAMED}0\n")
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["plain", "with a mark of the byte order"])
+def test_the_keys_that_are_written_are_the_real_ones(kit: Path, mark: str) -> None:
+    (kit / ".env").write_text(f"{mark}VLLM_API_KEY={NAMED}0\n")
     (kit / ".state/keys").write_text(f"team-a {NAMED}\n")
     assert run(kit).returncode == 0
     escaped = re.sub(r"(\W)", r"\\\1", NAMED)

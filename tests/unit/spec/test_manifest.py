@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
+from offline_kit.cli.options import policies
 from offline_kit.common.digest import Digest
 from offline_kit.common.errors import SpecError
+from offline_kit.project import open_project
 from offline_kit.spec.manifest import parse_manifest, schema
 from offline_kit.spec.names import ImageReference, safe_path
 from tests.testbed.cache import REPOSITORY
@@ -81,6 +84,17 @@ def test_all_mistakes_are_named_at_once() -> None:
 @pytest.mark.parametrize("text", ["", "- a\n- b\n", "just words"])
 def test_what_is_no_mapping_is_refused(text: str) -> None:
     assert "empty, or not a mapping" in complaint(text)
+
+
+@pytest.mark.parametrize("charset", ["gb18030", "latin-1", "utf-16"])
+def test_a_manifest_in_another_encoding_is_told(charset: str, tmp_path: Path) -> None:
+    """Its names would silently become others."""
+    letter = "中文" if charset == "gb18030" else "é"
+    (tmp_path / "m.yaml").write_bytes(GOOD.replace("\n", f"\n# {letter}\n", 1).encode(charset))
+    with pytest.raises(SpecError, match=r"m.yaml, line [12]: is not UTF-8 text -> save it as UTF-8"):
+        open_project(tmp_path / "m.yaml")
+    with pytest.raises(SpecError, match=r"m.yaml, line [12]: is not UTF-8 text"):
+        policies(tmp_path / "m.yaml")
 
 
 def test_the_committed_schema_is_current() -> None:
