@@ -23,10 +23,10 @@ from huggingface_hub import constants, get_token
 from offline_kit.common import concurrency
 from offline_kit.common.digest import Digest
 from offline_kit.common.errors import AccessDenied, DiskError, KitError, NetworkError, NotFound, SpecError
-from offline_kit.intake.sources import hub_common, hub_tokens
 from offline_kit.intake.sources.base import Context, FetchTask, ModelSource
 from offline_kit.intake.sources.credentials import Fixed
-from offline_kit.intake.sources.hub_api import HubApi, HubFile, from_headers
+from offline_kit.intake.sources.hubs import hub_common, hub_tokens
+from offline_kit.intake.sources.hubs.hub_api import HubApi, HubFile, from_headers
 from offline_kit.intake.transfer.download import download
 from offline_kit.intake.transfer.http_client import Reply
 from offline_kit.intake.transfer.http_errors import refusal, server_words

@@ -20,9 +20,9 @@ from offline_kit.common.budget import Budget, OverBudget
 from offline_kit.common.digest import Digest
 from offline_kit.common.errors import AccessDenied, KitError, NetworkError, NotFound, SpecError
 from offline_kit.common.json_text import parse_json
-from offline_kit.intake.sources import hub_common, hub_tokens
 from offline_kit.intake.sources.base import Context, FetchTask, ModelSource
 from offline_kit.intake.sources.credentials import Fixed
+from offline_kit.intake.sources.hubs import hub_common, hub_tokens
 from offline_kit.intake.transfer.request import DownloadRequest
 from offline_kit.spec.lock import LockedFile, LockedModel
 from offline_kit.spec.manifest import ModelSpec

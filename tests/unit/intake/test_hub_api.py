@@ -12,9 +12,9 @@ import pytest
 from offline_kit.common.digest import Digest
 from offline_kit.common.errors import AccessDenied, KitError, NetworkError, NotFound, SpecError
 from offline_kit.common.progress import Silent
-from offline_kit.intake.sources import hub_tokens
 from offline_kit.intake.sources.base import Context
 from offline_kit.intake.sources.hub import HubSource
+from offline_kit.intake.sources.hubs import hub_tokens
 from offline_kit.intake.store.store import Store
 from offline_kit.intake.transfer.http_client import HttpClient
 from offline_kit.spec.lock import LockedModel

@@ -8,7 +8,7 @@ import pytest
 
 from offline_kit.common.errors import SpecError
 from offline_kit.intake.models.select_files import choose
-from offline_kit.intake.sources import hub_common
+from offline_kit.intake.sources.hubs import hub_common
 from offline_kit.spec.manifest import ModelSpec
 
 BGE = [
