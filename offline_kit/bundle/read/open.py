@@ -12,7 +12,7 @@ from offline_kit.bundle.read import members
 from offline_kit.bundle.read.multi_file import MultiFile
 from offline_kit.common.errors import BundleUnreadable
 
-_LONGEST_MAGIC = 4
+_LONGEST_MAGIC = max(len(item.magic) for item in COMPRESSIONS)
 
 
 def compression_of(span: MultiFile) -> Compression | None:
