@@ -102,6 +102,7 @@ def check_models(project: Project, lock: Lock, session: Session, *, said: Lock |
             model.folder,
             model.type,
             {name.replace("-", "_"): value for name, value in {**settings.common, **model.engine_args}.items()},
+            model.max_model_len,
         )
         for model in settings.models
     ]

@@ -16,6 +16,7 @@ from offline_kit.common.digest import Digest
 from offline_kit.common.errors import DiskError, LockStale
 from offline_kit.common.progress import Progress, Task
 from offline_kit.common.units import size
+from offline_kit.intake import added_files
 from offline_kit.intake.convert.convert import make_results, missing_sources
 from offline_kit.intake.models import check_weights
 from offline_kit.intake.models.scan_pickles import scan_pickles
@@ -105,11 +106,12 @@ def _pieces(lock: Lock, manifest: Manifest, context: Context) -> dict[str, Fetch
         found += IMAGES[entry.scheme].pieces(key, image, entry, context)
     for key, model in lock.models.items():
         request = manifest.models[key]
-        results = {pair.result for pair in model.converted}
-        needed = (*(file for file in model.files if file not in results), *missing_sources(model, context.store))
+        made = {pair.result.path for pair in model.converted} | model.added.keys()
+        needed = (*(file for file in model.files if file.path not in made), *missing_sources(model, context.store))
         found += MODELS[request.scheme].pieces(key, model.model_copy(update={"files": needed}), request, context)
+        found += added_files.pieces(key, model, request, context)
     for path, extra in lock.files.items():
-        found += file.pieces(path, extra, manifest.files[path], context)
+        found += file.pieces(f"files.{path}", extra, manifest.files[path], context)
     return {piece.identity: piece for piece in found}
 
 
@@ -156,6 +158,8 @@ def _whole(key: str, model: LockedModel, entry: ModelSpec, context: Context) -> 
     results = {pair.result for pair in model.converted}
 
     def place(file: LockedFile) -> Path:
+        if file.path in model.added:
+            return added_files.local_path(file, model, entry, context)
         return context.store.path(file.sha256) if file in results else source.local_path(file, entry, context)
 
     make_results(key, model, place, context.store, context.progress)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from offline_kit.common import concurrency
 from offline_kit.common.digest import Digest
+from offline_kit.intake.added_files import with_added
 from offline_kit.intake.convert.convert import convert_model
 from offline_kit.intake.session import Session
 from offline_kit.intake.sources import IMAGES, MODELS, file
@@ -49,13 +50,13 @@ def resolve(
         for key, model in manifest.models.items():
             kept = keep.models.get(key) if keep and fits(keep, manifest, f"models.{key}") else None
             if kept is None or model.scheme == "dir":
-                kept = _converted(manifest, key, _model(manifest, key, context), context)
+                kept = with_added(key, _converted(manifest, key, _model(manifest, key, context), context), model, context)
             models[key] = kept
         files: dict[str, LockedExtra] = {}
         for path, entry in manifest.files.items():
             extra = keep.files.get(path) if keep and fits(keep, manifest, f"files.{path}") else None
             if extra is None:
-                extra = file.resolve(path, entry, spec_digest(manifest, f"files.{path}"), context)
+                extra = file.resolve(f"files.{path}", entry, spec_digest(manifest, f"files.{path}"), context)
             files[path] = extra
     lock = Lock(
         name=manifest.name,

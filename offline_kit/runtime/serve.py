@@ -22,6 +22,7 @@ from .settings.model import ConfigError, Model, Settings
 CONFIG = "/etc/offline-kit/config"
 CACHE = "/var/lib/offline-kit/cache"
 PORT = 8000
+VOCABULARY = "o200k_base.tiktoken"
 _BY_TYPE: Dict[str, Dict[str, Any]] = {
     "chat": {},
     "embedding": {"runner": "pooling", "convert": "embed"},
@@ -84,6 +85,11 @@ def environment(base: Mapping[str, str], device: str, cache: str = CACHE) -> Dic
     return result
 
 
+def vocabularies(folder: str) -> Dict[str, str]:
+    """Where openai_harmony (gpt-oss) finds its vocabulary instead of fetching it: beside the model that needs it."""
+    return {"TIKTOKEN_ENCODINGS_BASE": folder} if (Path(folder) / VOCABULARY).is_file() else {}
+
+
 def seed(source: Optional[str], target: Path) -> None:
     """Copies what the image prepared in its own cache folder into the writable one, file by file where missing."""
     if not source or not Path(source).is_dir() or Path(source) == target:
@@ -129,7 +135,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
         what = "has no config.json" if Path(path).is_dir() else "does not exist"
         print(f"{path[1:]}: the folder of '{options.key}' {what} or cannot be read -> unpack the bundle again", file=sys.stderr)
         return 3
-    env = environment(os.environ, os.environ.get("OFFLINE_KIT_DEVICE", "nvidia"))
+    env = environment({**vocabularies(path), **os.environ}, os.environ.get("OFFLINE_KIT_DEVICE", "nvidia"))
     seed(os.environ.get("VLLM_CACHE_ROOT"), Path(env["VLLM_CACHE_ROOT"]))
     print(f"serving {options.key}: {shlex.join(command)}", file=sys.stderr, flush=True)
     try:

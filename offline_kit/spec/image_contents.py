@@ -27,5 +27,6 @@ class ImageContents:
     architectures: tuple[str, ...] = ()
     tool_parsers: tuple[str, ...] = ()
     reasoning_parsers: tuple[str, ...] = ()
+    quantizations: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
     whole: bool = True

@@ -63,6 +63,7 @@ class EngineFacts(Frozen):
     architectures: tuple[str, ...] = Field(default=(), description="of vllm's model registry; empty: not known")
     tool_parsers: tuple[str, ...] = ()
     reasoning_parsers: tuple[str, ...] = ()
+    quantizations: tuple[str, ...] = Field(default=(), description="that its vllm loads; empty: not known")
     whole: bool = Field(description="every layer was read: a package that is not named is not there")
 
 
@@ -171,6 +172,7 @@ class ModelNeeds(Frozen):
     adapter_base: str | None = Field(default=None, description="of an adapter: the model that it changes")
     adapter_rank: int | None = Field(default=None, description="of a LoRA adapter: its rank")
     quantization: str = Field(default="", description="quant_method of config.json; mlx, where it is in that form")
+    max_length: int | None = Field(default=None, description="tokens of a text, as sentence-transformers cuts it")
     unreadable: tuple[str, ...] = Field(default=(), description="small files that are not the JSON which they should be")
 
 
@@ -208,37 +210,6 @@ class ConvertedFile(Frozen):
     result: LockedFile
 
 
-class LockedModel(Frozen):
-    """One revision of a model."""
-
-    spec_digest: Digest = SPEC_DIGEST
-    source: str
-    endpoint: str | None = None
-    commit: str | None = Field(default=None, pattern=f"^{COMMIT}$", description="None for a local folder")
-    files: tuple[LockedFile, ...]
-    facts: ModelFacts | None = Field(default=None, description="None: the model has no config.json")
-    needs: ModelNeeds | None = Field(default=None, description="None: locked by an earlier version")
-    card: ModelCard | None = Field(default=None, description="None: no card among its files")
-    converted: tuple[ConvertedFile, ...] = Field(default=(), description="of 'convert': the results are among the files")
-
-    @field_validator("source", "endpoint")
-    @classmethod
-    def _plain(cls, text: str | None) -> str | None:
-        return plain_text(text) if text is not None else None
-
-    @property
-    def source_files(self) -> tuple[LockedFile, ...]:
-        """The files as the source has them, before anything was converted."""
-        results = {pair.result.path for pair in self.converted}
-        kept = [file for file in self.files if file.path not in results]
-        return (*kept, *(pair.source for pair in self.converted))
-
-    @property
-    def size(self) -> int:
-        """Bytes of all files."""
-        return sum(file.size for file in self.files)
-
-
 class LockedExtra(Frozen):
     """A file that the kit carries below ``files/``."""
 
@@ -251,6 +222,45 @@ class LockedExtra(Frozen):
     @classmethod
     def _plain(cls, text: str) -> str:
         return plain_text(text)
+
+
+class LockedModel(Frozen):
+    """One revision of a model."""
+
+    spec_digest: Digest = SPEC_DIGEST
+    source: str
+    endpoint: str | None = None
+    commit: str | None = Field(default=None, pattern=f"^{COMMIT}$", description="None for a local folder")
+    files: tuple[LockedFile, ...]
+    facts: ModelFacts | None = Field(default=None, description="None: the model has no config.json")
+    needs: ModelNeeds | None = Field(default=None, description="None: locked by an earlier version")
+    card: ModelCard | None = Field(default=None, description="None: no card among its files")
+    converted: tuple[ConvertedFile, ...] = Field(default=(), description="of 'convert': the results are among the files")
+    added: dict[str, LockedExtra] = Field(default={}, description="of 'add': path -> what it is; they are among the files")
+
+    @field_validator("added")
+    @classmethod
+    def _safe(cls, files: dict[str, LockedExtra]) -> dict[str, LockedExtra]:
+        for path in files:
+            safe_path(path)
+        return files
+
+    @field_validator("source", "endpoint")
+    @classmethod
+    def _plain(cls, text: str | None) -> str | None:
+        return plain_text(text) if text is not None else None
+
+    @property
+    def source_files(self) -> tuple[LockedFile, ...]:
+        """The files as the source has them, before anything was converted or added."""
+        results = {pair.result.path for pair in self.converted}
+        kept = [file for file in self.files if file.path not in results and file.path not in self.added]
+        return (*kept, *(pair.source for pair in self.converted))
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.files)
 
 
 class LockedText(Frozen):
@@ -305,7 +315,8 @@ def spec_digest(manifest: Manifest, key: str) -> Digest:
     entries: Mapping[str, Frozen] = getattr(manifest, group)
     entry = entries[name]
     fields = entry.model_dump(mode="json")
-    # locks of earlier versions do not know this field: it changes nothing where it is not used
-    if fields.get("convert", "") is None:
-        del fields["convert"]
+    # locks of earlier versions do not know these fields: they change nothing where they are not used
+    for name in ("convert", "add", "chat_template"):
+        if not fields.get(name, True):
+            del fields[name]
     return Digest.of(canonical({"platform": manifest.platform, **fields}).encode())

@@ -68,11 +68,21 @@ def model_fits(locked: LockedModel, entry: ModelSpec) -> bool:
         return False
     if re.fullmatch(COMMIT, entry.revision) and locked.commit not in (None, entry.revision):
         return False
-    if bool(locked.converted) != (entry.convert is not None) or not _results_fit(locked):
+    if bool(locked.converted) != (entry.convert is not None) or not _results_fit(locked) or not _added_fit(locked, entry):
         return False
     files = {file.path: file.sha256 for file in locked.source_files}
     demanded = all(files.get(path) == digest for path, digest in entry.sha256.items())
     return demanded and len(files) == len(locked.source_files) and all(_chosen(path, entry) for path in files)
+
+
+def _added_fit(locked: LockedModel, entry: ModelSpec) -> bool:
+    """What was added is what the manifest demands, and is among the files as that."""
+    files = {file.path: (file.size, file.sha256) for file in locked.files}
+    same = locked.added.keys() == entry.added.keys()
+    return same and all(
+        file_fits(extra, entry.added[path]) and files.get(path) == (extra.size, extra.sha256)
+        for path, extra in locked.added.items()
+    )
 
 
 def _results_fit(locked: LockedModel) -> bool:

@@ -19,6 +19,8 @@ from offline_kit.spec.policy import Policy
 from offline_kit.spec.scan import Scanner
 
 Key = Annotated[str, Field(pattern=KEY, max_length=KEY_AT_MOST)]
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
+CHAT_TEMPLATE = "chat_template.jinja"  # where transformers looks for it
 Accelerator = Literal["nvidia", "cpu"]
 
 
@@ -49,64 +51,6 @@ class ImageSpec(document.Frozen):
         return Source.parse(self.source, "image").scheme
 
 
-class ModelSpec(document.Frozen):
-    """A model: of a hub (``hf://``, ``modelscope://``) or a local folder (``dir://``), for example."""
-
-    source: str = Field(description="such as hf://OWNER/NAME, dir:///ABSOLUTE/PATH or dir://PATH relative to the manifest")
-    revision: str = Field(default="main", description="commit, tag or branch; the lock pins the commit")
-    endpoint: str | None = Field(
-        default=None,
-        description="URL of the hub; default: HF_ENDPOINT or https://huggingface.co, for modelscope:// https://www.modelscope.cn",
-    )
-    # What decides only how the bytes travel is no part of what they are: locks of earlier versions stay.
-    insecure: bool = Field(default=False, exclude=True, description="allow plain HTTP to a hub that is not on the loopback")
-    include: tuple[str, ...] = Field(default=(), description="only files that match one of these patterns")
-    exclude: tuple[str, ...] = Field(default=(), description="no files that match one of these patterns")
-    allow_pickle: bool = Field(default=False, description="accept weights that can run code when loaded (*.bin *.pt ...)")
-    convert: Literal["safetensors"] | None = Field(
-        default=None, description="pickled weights (pytorch_model*.bin) are carried as safetensors"
-    )
-    sha256: dict[str, Digest] = Field(default={}, description="demands: path -> sha256, of the files at the source")
-
-    @field_validator("source")
-    @classmethod
-    def _known(cls, text: str) -> str:
-        source = Source.parse(text, "model")
-        if source.scheme == "dir":
-            local_path(source.rest)
-        return text
-
-    @field_validator("revision")
-    @classmethod
-    def _not_empty(cls, text: str) -> str:
-        if not text.strip():
-            raise ValueError("is empty: give a commit, a tag or a branch")
-        return text
-
-    @field_validator("sha256")
-    @classmethod
-    def _safe(cls, demands: dict[str, Digest]) -> dict[str, Digest]:
-        for path in demands:
-            safe_path(path)
-        return demands
-
-    @property
-    def scheme(self) -> str:
-        return Source.parse(self.source, "model").scheme
-
-    @property
-    def location(self) -> str:
-        """What follows ``scheme://``."""
-        return Source.parse(self.source, "model").rest
-
-
-class Target(document.Frozen):
-    """The host that the bundle is for: then a build refuses what cannot run there, before it downloads any weights."""
-
-    gpus: str = Field(min_length=1, description="GPUs of the host: 2x48GiB, or a name and a number: NVIDIA L40S:2")
-    driver: int | None = Field(default=None, ge=1, le=9999, description="major version of its NVIDIA driver, such as 550")
-
-
 class FileSpec(document.Frozen):
     """Any other file that the kit carries, as it is, below ``files/``: a Compose plug-in, packages for the host, a licence."""
 
@@ -135,6 +79,85 @@ class FileSpec(document.Frozen):
     @property
     def local(self) -> bool:
         return Source.parse(self.source, "file").scheme == "file"
+
+
+class ModelSpec(document.Frozen):
+    """A model: of a hub (``hf://``, ``modelscope://``) or a local folder (``dir://``), for example."""
+
+    source: str = Field(description="such as hf://OWNER/NAME, dir:///ABSOLUTE/PATH or dir://PATH relative to the manifest")
+    revision: str = Field(default="main", description="commit, tag or branch; the lock pins the commit")
+    endpoint: str | None = Field(
+        default=None,
+        description="URL of the hub; default: HF_ENDPOINT or https://huggingface.co, for modelscope:// https://www.modelscope.cn",
+    )
+    # What decides only how the bytes travel is no part of what they are: locks of earlier versions stay.
+    insecure: bool = Field(default=False, exclude=True, description="allow plain HTTP to a hub that is not on the loopback")
+    include: tuple[str, ...] = Field(default=(), description="only files that match one of these patterns")
+    exclude: tuple[str, ...] = Field(default=(), description="no files that match one of these patterns")
+    allow_pickle: bool = Field(default=False, description="accept weights that can run code when loaded (*.bin *.pt ...)")
+    convert: Literal["safetensors"] | None = Field(
+        default=None, description="pickled weights (pytorch_model*.bin) are carried as safetensors"
+    )
+    sha256: dict[str, Digest] = Field(default={}, description="demands: path -> sha256, of the files at the source")
+    add: dict[str, FileSpec] = Field(default={}, description="further files of the model's folder: path -> where it comes from")
+    chat_template: FileSpec | None = Field(default=None, description="a Jinja file: the model's chat_template.jinja")
+
+    @field_validator("source")
+    @classmethod
+    def _known(cls, text: str) -> str:
+        source = Source.parse(text, "model")
+        if source.scheme == "dir":
+            local_path(source.rest)
+        return text
+
+    @field_validator("add")
+    @classmethod
+    def _below(cls, files: dict[str, FileSpec]) -> dict[str, FileSpec]:
+        for path in files:
+            if safe_path(path) == "config.json" or path.endswith(WEIGHTS):
+                raise ValueError(f"{path}: configuration and weights are the source's own; correct 'source' instead")
+        return files
+
+    @model_validator(mode="after")
+    def _one_template(self) -> ModelSpec:
+        if self.chat_template and CHAT_TEMPLATE in self.add:
+            raise ValueError(f"'chat_template' and 'add' both name {CHAT_TEMPLATE}")
+        return self
+
+    @field_validator("revision")
+    @classmethod
+    def _not_empty(cls, text: str) -> str:
+        if not text.strip():
+            raise ValueError("is empty: give a commit, a tag or a branch")
+        return text
+
+    @field_validator("sha256")
+    @classmethod
+    def _safe(cls, demands: dict[str, Digest]) -> dict[str, Digest]:
+        for path in demands:
+            safe_path(path)
+        return demands
+
+    @property
+    def added(self) -> dict[str, FileSpec]:
+        """The files that its folder gets beside those of the source."""
+        return {**self.add, **({CHAT_TEMPLATE: self.chat_template} if self.chat_template else {})}
+
+    @property
+    def scheme(self) -> str:
+        return Source.parse(self.source, "model").scheme
+
+    @property
+    def location(self) -> str:
+        """What follows ``scheme://``."""
+        return Source.parse(self.source, "model").rest
+
+
+class Target(document.Frozen):
+    """The host that the bundle is for: then a build refuses what cannot run there, before it downloads any weights."""
+
+    gpus: str = Field(min_length=1, description="GPUs of the host: 2x48GiB, or a name and a number: NVIDIA L40S:2")
+    driver: int | None = Field(default=None, ge=1, le=9999, description="major version of its NVIDIA driver, such as 550")
 
 
 class Manifest(document.Frozen):

@@ -15,7 +15,7 @@ from offline_kit.intake.images import packages, rpm, vllm_source
 from offline_kit.intake.images.layer_scan import LayerScan
 from offline_kit.spec.image_contents import ImageContents, Package
 
-VERSION = 1  # of the notes
+VERSION = 2  # of the notes
 # kind of a file -> where it lies
 _PLACES = {
     "dpkg": r"var/lib/dpkg/status(?:\.d/[^/]+(?<!\.md5sums))?",
@@ -29,6 +29,7 @@ _PLACES = {
     "architectures": r"(?:.*/)?vllm/model_executor/models/registry\.py",
     "tool parsers": r"(?:.*/)?vllm/(?:entrypoints/openai/)?tool_parsers/__init__\.py",
     "reasoning parsers": r"(?:.*/)?vllm/reasoning/__init__\.py",
+    "quantizations": r"(?:.*/)?vllm/model_executor/layers/quantization/__init__\.py",
 }
 _FITTING = [(kind, re.compile(pattern)) for kind, pattern in _PLACES.items()]
 # Most files of a layer are none of these: told by their last part.
@@ -48,6 +49,7 @@ _READERS: dict[str, Callable[[bytes], Any]] = {
     "architectures": vllm_source.read_architectures,
     "tool parsers": vllm_source.read_parsers,
     "reasoning parsers": vllm_source.read_parsers,
+    "quantizations": vllm_source.read_quantizations,
 }
 _DATABASES = ("dpkg", "apk", "python", "rpm-sqlite", "rpm-ndb")
 
@@ -96,6 +98,7 @@ def read_image(layers: Iterable[Any]) -> ImageContents:
         architectures=_names(by_kind, "architectures"),
         tool_parsers=_names(by_kind, "tool parsers"),
         reasoning_parsers=_names(by_kind, "reasoning parsers"),
+        quantizations=_names(by_kind, "quantizations"),
         unread=tuple(path for path, _ in by_kind.get("rpm-bdb", [])),
         whole=whole,
     )

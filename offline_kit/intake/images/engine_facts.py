@@ -27,5 +27,6 @@ def engine_facts(contents: ImageContents) -> EngineFacts | None:
         architectures=contents.architectures,
         tool_parsers=contents.tool_parsers,
         reasoning_parsers=contents.reasoning_parsers,
+        quantizations=contents.quantizations,
         whole=contents.whole,
     )

@@ -1,4 +1,4 @@
-"""What vLLM's own source names: the architectures of its model registry, its parsers.
+"""What vLLM's own source names: the architectures of its model registry, its parsers, the quantisations that it loads.
 
 Rules: the text is parsed, never run; of a form that is not known (older versions register elsewhere) it gives nothing, and then
 nothing is said about it.
@@ -31,7 +31,26 @@ def read_parsers(data: bytes) -> list[str]:
     return sorted({item for name in _PARSERS if name in tables for item in _keys(tables[name])})
 
 
+def read_quantizations(data: bytes) -> list[str]:
+    """The names in ``vllm/model_executor/layers/quantization/__init__.py`` but for those that it loads on demand only."""
+    found = {name: list(_strings(value)) for name, value in _assignments(data)}
+    return sorted(set(found.get("QuantizationMethods", ())) - set(found.get("DEPRECATED_QUANTIZATION_METHODS", ())))
+
+
+def _strings(value: ast.expr) -> Iterator[str]:
+    """The texts of a list, or of ``Literal[...]``."""
+    listed = value.slice if isinstance(value, ast.Subscript) else value
+    for item in listed.elts if isinstance(listed, (ast.Tuple, ast.List)) else ():
+        if isinstance(item, ast.Constant) and isinstance(item.value, str):
+            yield item.value
+
+
 def _tables(data: bytes) -> Iterator[tuple[str, ast.Dict]]:
+    return ((name, value) for name, value in _assignments(data) if isinstance(value, ast.Dict))
+
+
+def _assignments(data: bytes) -> Iterator[tuple[str, ast.expr]]:
+    """What the module gives names to."""
     try:
         tree = ast.parse(data)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -39,7 +58,7 @@ def _tables(data: bytes) -> Iterator[tuple[str, ast.Dict]]:
     for node in tree.body:
         targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
         value = node.value if isinstance(node, (ast.Assign, ast.AnnAssign)) else None
-        if targets and isinstance(targets[0], ast.Name) and isinstance(value, ast.Dict):
+        if targets and isinstance(targets[0], ast.Name) and value is not None:
             yield targets[0].id, value
 
 

@@ -15,8 +15,8 @@ from offline_kit.spec.lock import Lock, LockedModel
 _RANK = 16  # vLLM's max_lora_rank where none is given
 
 
-def of_named(key: str, args: Mapping[str, Any], lock: Lock) -> Iterator[Finding]:
-    """What the service ``key`` names and does not find, or cannot use."""
+def of_named(key: str, args: Mapping[str, Any], lock: Lock, served: LockedModel) -> Iterator[Finding]:
+    """What the service ``key`` of the model ``served`` names and does not find, or cannot use."""
     adapters = lora_modules(args.get("lora_modules"))
     yield from _unnamed(f"{key}: engine_args.lora_modules", args.get("lora_modules"))
     for argument, place in [*_models(args), *(("lora_modules", path) for _, path in adapters if path)]:
@@ -30,6 +30,12 @@ def of_named(key: str, args: Mapping[str, Any], lock: Lock) -> Iterator[Finding]
         model = _model_at(path, lock)
         if model is not None:
             yield from _adapter(f"{key}: engine_args.lora_modules: {name}", path, model, args)
+            yield from _base(f"{key}: engine_args.lora_modules: {name}", path, model, served)
+
+
+def draft_of(args: Mapping[str, Any], lock: Lock) -> LockedModel | None:
+    """The model of the kit that drafts for this service."""
+    return next((_model_at(place, lock) for argument, place in _models(args) if argument == "speculative_config"), None)
 
 
 def _unnamed(where: str, modules: object) -> Iterator[Finding]:
@@ -67,6 +73,15 @@ def _adapter(where: str, path: str, model: LockedModel, args: Mapping[str, Any])
     if rank and isinstance(most, int) and rank > most:
         remedy = f'say "max_lora_rank": {_next_rank(rank)} in its engine_args'
         yield Finding(True, where, f"has rank {rank}, the engine reserves for {most}", remedy)
+
+
+def _base(where: str, path: str, adapter: LockedModel, served: LockedModel) -> Iterator[Finding]:
+    """The adapter was made for the model that is served: by the last parts of their names, for owners differ."""
+    base = adapter.needs.adapter_base if adapter.needs and not "/".join(path.split("/")[3:]).strip("/") else None
+    names = [text.rstrip("/").rpartition("/")[2].lower() for text in (base or "", served.source)]
+    if all(names) and served.commit and names[0] != names[1]:
+        what = f"was made for {base}, and is served with {served.source}"
+        yield Finding(False, where, what, "carry the model that it was made for, or try it before it travels")
 
 
 def _next_rank(rank: int) -> int:

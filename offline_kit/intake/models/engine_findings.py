@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,22 @@ _SUFFIXES = (
     *("ForSequenceClassification", "ForTokenClassification", "ForAudioClassification", "ForImageClassification"),
     *("ForVideoClassification", "ClassificationModel", "ForRewardModeling", "RewardModel", "Model"),
 )
+OTHER_FORM = "try it before it travels, or take its AWQ, GPTQ, FP8 or compressed-tensors form"
+# config/model.py and layers/quantization/inc: what config.json says -> what vLLM makes of it.
+_QUANTISATIONS = {"compressed_tensors": "compressed-tensors", "auto-round": "inc", "intel/auto-round": "inc"}
+_ONCE = (
+    "bitsandbytes",
+    "gguf",
+    "hqq",
+    "marlin",
+    "gptq_marlin_24",
+    "bitblas",
+    "gptq_bitblas",
+    "deepspeedfp",
+    "tpu_int8",
+    "ipex",
+)
+_ON_DEMAND = ("fbgemm_fp8", "fp_quant")  # DEPRECATED_QUANTIZATION_METHODS
 _KERNELS = ("flashinfer-cubin", "flashinfer-jit-cache")
 
 
@@ -87,10 +103,51 @@ def of_service(key: str, args: Mapping[str, Any], needs: ModelNeeds | None, engi
     if needs.code and not args.get("trust_remote_code") and not familiar:
         remedy = 'read that code, then say engine_args: {"trust_remote_code": true}'
         yield Finding(False, key, f"vLLM {version} does not know {_first(needs)}, and may not run the model's own code", remedy)
+    yield from _quantization(key, args, needs, engine)
     transformers = engine.packages.get("transformers", "")
     if transformers and _release(needs.transformers_version) > _release(transformers):
         what = f"was saved by transformers {needs.transformers_version}, the engine image has {transformers}"
         yield Finding(False, key, what, "try it before it travels, or use a newer engine image")
+
+
+def _quantization(key: str, args: Mapping[str, Any], needs: ModelNeeds, engine: EngineFacts) -> Iterator[Finding]:
+    """Weights in a form that this vLLM no longer, or not yet, loads ("Unknown quantization method", config/model.py)."""
+    method = needs.quantization.lower()
+    if not engine.quantizations or not method or "quantization" in args:
+        return
+    if _QUANTISATIONS.get(method, method) in engine.quantizations:
+        return
+    what = f"vLLM {engine.packages.get('vllm', '')} of the engine image does not load weights quantised as {method}"
+    if method in _ON_DEMAND:
+        if not args.get("allow_deprecated_quantization"):
+            yield Finding(True, key, f"{what} unless it is told to", 'say engine_args: {"allow_deprecated_quantization": true}')
+    elif method in _ONCE:
+        yield Finding(True, key, what, "use an older engine image, or take its AWQ, GPTQ, FP8 or compressed-tensors form")
+
+
+def of_forms(key: str, names: Collection[str], args: Mapping[str, Any], engine: EngineFacts | None) -> Iterator[Finding]:
+    """Files that this vLLM reads with a package which the image does not hold."""
+    if engine is None or not engine.whole:
+        return
+    version = engine.packages.get("vllm", "")
+    core = not engine.quantizations or "gguf" in engine.quantizations
+    if args.get("load_format") == "gguf" and not core and "vllm-gguf-plugin" not in engine.packages:
+        what = f"vLLM {version} reads GGUF with vllm-gguf-plugin alone, which the engine image does not hold"
+        yield Finding(True, key, what, "install it in the image, or take the repository that the file was made from")
+    if "params.json" in names and "config.json" not in names and "mistral-common" not in engine.packages:
+        what = "is in Mistral's own form (params.json), and the engine image does not hold mistral-common"
+        yield Finding(True, key, what, "install it in the image, or carry the form with config.json")
+
+
+def of_draft(key: str, draft: ModelNeeds, engine: EngineFacts | None) -> Iterator[Finding]:
+    """A drafter of an architecture that this vLLM does not name."""
+    if engine is None or not engine.architectures or not draft.architectures:
+        return
+    name = draft.architectures[0]
+    # What a drafter is called in its repository, vLLM calls by its method (transformers_utils/configs/eagle.py).
+    if not any(knows(engine, candidate) for candidate in (name, f"Eagle{name}", f"Eagle3{name}")):
+        what = f"the drafter's architecture {name} is not one that vLLM {engine.packages.get('vllm', '')} names"
+        yield Finding(False, f"{key}: engine_args.speculative_config", what, "start it before it travels, or draft with ngram")
 
 
 def knows(engine: EngineFacts, architecture: str) -> bool:

@@ -19,6 +19,8 @@ Read = Callable[[LockedFile, int, int], bytes]
 _LONGEST = 16 << 20  # bytes of a JSON file that is read
 _POINTER, _POINTER_SIZES = b"version https://git-lfs.github.com/spec/", range(100, 400)
 _SMALL = ("config.json", "tokenizer_config.json", "generation_config.json")
+_SENTENCES = tuple(f"sentence_{kind}_config.json" for kind in ("bert", "roberta", "distilbert", "camembert", "albert"))
+_SENTENCES += ("sentence_xlm-roberta_config.json", "sentence_xlnet_config.json")
 _UNREADABLE: Mapping[str, Any] = {}  # told from other empty ones by identity
 _LONGEST_CODE = 1 << 20
 _RELATIVE = re.compile(rb"^[ \t]*from[ \t]+\.([A-Za-z_]\w{0,99})[ \t]+import\b", re.M)
@@ -44,6 +46,7 @@ def read_needs(files: Sequence[LockedFile], read: Read, model: str, remedy: str)
         adapter_base=_text(adapter.get("base_model_name_or_path")) if "adapter_config.json" in by_path else None,
         adapter_rank=rank if isinstance(rank, int) else None,
         quantization=_quantization(config),
+        max_length=_max_length(by_path, read),
         unreadable=(*(name for name, content in contents.items() if content is _UNREADABLE), *_no_objects(by_path, read)),
     )
 
@@ -69,9 +72,27 @@ def _json(by_path: Mapping[str, LockedFile], name: str, read: Read) -> Mapping[s
 
 
 def _no_objects(by_path: Mapping[str, LockedFile], read: Read) -> list[str]:
-    """Tokenizers that do not begin as a JSON object does: a page of a login or of an error. They are too long to be read."""
+    """Tokenizers that do not begin and end as a JSON object does: a page of a login or of an error, or half a file.
+
+    They are too long to be read.
+    """
     files = [by_path[name] for name in ("tokenizer.json", "tekken.json") if name in by_path and by_path[name].size]
-    return [file.path for file in files if not read(file, 0, min(file.size, 64)).lstrip().startswith(b"{")]
+    return [file.path for file in files if not _is_object(file, read)]
+
+
+def _is_object(file: LockedFile, read: Read) -> bool:
+    begins = read(file, 0, min(file.size, 64)).lstrip().startswith(b"{")
+    return begins and read(file, max(file.size - 64, 0), file.size).rstrip().endswith(b"}")
+
+
+def _max_length(by_path: Mapping[str, LockedFile], read: Read) -> int | None:
+    """``max_seq_length`` of the first such file that has one (transformers_utils/config.py
+    get_sentence_transformer_tokenizer_config)."""
+    for name in _SENTENCES:
+        length = _json(by_path, name, read).get("max_seq_length")
+        if isinstance(length, int) and not isinstance(length, bool) and length > 0:
+            return length
+    return None
 
 
 def _templates(tokenizer: Mapping[str, Any], by_path: Mapping[str, LockedFile], read: Read) -> Iterator[str]:

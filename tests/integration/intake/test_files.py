@@ -45,12 +45,12 @@ def url(server: Hub, name: str = "docker-compose") -> str:
 
 
 def lock(context: Context, source: str, sha256: str = SHA256) -> LockedExtra:
-    return file.resolve("tools/x", FileSpec(source=source, sha256=Digest(sha256)), Digest.of(b""), context)
+    return file.resolve("files.tools/x", FileSpec(source=source, sha256=Digest(sha256)), Digest.of(b""), context)
 
 
 def fetch(context: Context, locked: LockedExtra) -> Path:
     entry = FileSpec(source=locked.source, sha256=locked.sha256)
-    for piece in file.pieces("tools/x", locked, entry, context):
+    for piece in file.pieces("files.tools/x", locked, entry, context):
         piece.run(lambda amount: None)
     return file.local_path(locked, entry, context)
 

@@ -46,14 +46,17 @@ def engine(whole: bool = True, without: tuple[str, ...] = (), **versions: str) -
     }
     for name in without:
         del packages[name]
-    return EngineFacts(packages=packages, architectures=KNOWN, tool_parsers=("hermes", "llama3_json"), whole=whole)
+    loaded = ("awq", "gptq", "fp8", "compressed-tensors", "inc", "mxfp4")
+    parsers = ("hermes", "llama3_json")
+    return EngineFacts(packages=packages, architectures=KNOWN, tool_parsers=parsers, quantizations=loaded, whole=whole)
 
 
-def model(folder: Path, files: Files, remedy: str = "git lfs pull") -> LockedModel:
+def model(folder: Path, files: Files, remedy: str = "git lfs pull", source: str = "hf://o/m") -> LockedModel:
     parts.write(folder, files)
     listed = [LockedFile(path=path, size=len(data), sha256=Digest.of(data)) for path, data in sorted(files.items())]
     needs = read_needs(listed, plan_facts.FromDisk(lambda file: folder / file.path), "m", remedy)
-    return LockedModel(spec_digest=ZERO, source="hf://o/m", files=tuple(listed), needs=needs)
+    commit = "c" * 40 if source.startswith("hf") else None
+    return LockedModel(spec_digest=ZERO, source=source, commit=commit, files=tuple(listed), needs=needs)
 
 
 def whole(config: Mapping[str, Any] | None = None, without: tuple[str, ...] = (), more: Files | None = None) -> Files:
@@ -68,7 +71,7 @@ def found(folder: Path, files: Files, kind: str = "chat", facts: EngineFacts | N
     )
     models = {"chat": model(folder, files)}
     lock = Lock(name="t", platform="linux/amd64", accelerator="nvidia", images={"engine": locked}, models=models, config={})
-    return find(lock, [Service("mine", "chat", kind, args)])
+    return find(lock, [Service("mine", "chat", kind, args, 512)])
 
 
 def arch(name: str, **more: Any) -> dict[str, Any]:
@@ -218,7 +221,39 @@ MODELS: dict[str, tuple[Files, str, dict[str, Any], bool, str]] = {
         whole(more=ADAPTER),
         *("chat", {"lora_modules": ["a=/models/chat/a"]}, False, "enable_lora is not set"),
     ),
-    "harmony": (whole({"model_type": "gpt_oss"}), "chat", {}, False, "o200k_base.tiktoken"),
+    "harmony": (
+        whole({"model_type": "gpt_oss"}),
+        *("chat", {}, False, "needs the vocabulary o200k_base.tiktoken, which an engine fetches when it starts -> carry it"),
+    ),
+    "texts cut shorter than asked for": (
+        whole(arch("BertModel"), more={"modules.json": b"[]", "sentence_bert_config.json": b'{"max_seq_length": 256}'}),
+        *("embedding", {}, True, "takes 256 tokens (sentence-transformers), max_model_len is 512 -> use 256 or less"),
+    ),
+    "half a file as tokenizer": (
+        whole(more={"tokenizer.json": b'{"version": "1.0", "model": {"vocab": {"a'}),
+        *("chat", {}, True, "tokenizer.json is not JSON -> download"),
+    ),
+    "no longer loaded": (
+        whole({"quantization_config": {"quant_method": "bitsandbytes"}}),
+        *("chat", {}, True, "does not load weights quantised as bitsandbytes -> use an older engine image"),
+    ),
+    "loaded on demand": (
+        whole({"quantization_config": {"quant_method": "fbgemm_fp8"}}),
+        *("chat", {}, True, 'as fbgemm_fp8 unless it is told to -> say engine_args: {"allow_deprecated_quantization": true}'),
+    ),
+    "GGUF without the plug-in": (
+        whole(without=NO_WEIGHTS, more={"m.gguf": b"GGUF"}),
+        *(
+            "chat",
+            {"load_format": "gguf"},
+            True,
+            "reads GGUF with vllm-gguf-plugin alone, which the engine image does not hold",
+        ),
+    ),
+    "generation configuration is a web page": (
+        whole(more={"generation_config.json": b"<html>"}),
+        *("chat", {}, False, "generation_config.json is not JSON -> download or copy it again"),
+    ),
 }
 
 
@@ -240,12 +275,17 @@ def test_a_model_with_one_fault(tmp_path: Path, fault: str) -> None:
         (whole(without=("model.safetensors",)), "chat", {"load_format": "dummy"}),
         (whole(OWN, more={"configuration_x.py": b""}), "chat", TRUST),
         (whole(None, tuple(TOKENIZER), more={**BARE, "chat_template.jinja": b"x"}), "chat", {}),
-        ({"params.json": b"{}", "consolidated.safetensors": b"w", "tekken.json": b"{}"}, "chat", {}),
         (whole(more=ADAPTER), "chat", {**LORA, "lora_modules": [{"name": "a", "path": "/models/chat/a"}]}),
         (whole(more=ADAPTER), "chat", {**LORA, "lora_modules": '{"name": "a", "path": "/models/chat/a"}'}),
         (whole(more={"2_Dense/model.safetensors": b"w", "2_Dense/config.json": b"{}"}), "chat", {}),
         (whole(without=("tokenizer.json",), more={"vocab.json": b"{}", "merges.txt": b"x"}), "chat", {}),
-        (whole(without=("model.safetensors",), more={"m.gguf": b"GGUF"}), "chat", {"load_format": "gguf"}),
+        (whole({"quantization_config": {"quant_method": "auto-round"}}), "chat", {}),
+        (whole({"quantization_config": {"quant_method": "bitsandbytes"}}), "chat", {"quantization": "bitsandbytes"}),
+        (whole({"model_type": "gpt_oss"}, more={"o200k_base.tiktoken": b"IQ== 0"}), "chat", {}),
+        (
+            whole(arch("BertModel"), more={"modules.json": b"[]", "sentence_bert_config.json": b'{"max_seq_length": 512}'}),
+            *("embedding", {}),
+        ),
     ],
 )
 def test_nothing_is_said_of_a_model_that_can_be_served(tmp_path: Path, files: Files, kind: str, args: dict[str, Any]) -> None:
@@ -263,6 +303,64 @@ def test_nothing_is_said_of_a_model_that_can_be_served(tmp_path: Path, files: Fi
 def test_an_encoder_with_a_decoder_is_told_without_knowing_the_image(tmp_path: Path, head: str, text: str) -> None:
     (one,) = found(tmp_path, whole(arch(head)), facts=EngineFacts(packages={}, whole=False))
     assert text in str(one) and " -> " in str(one)
+
+
+def test_forms_that_a_package_of_the_image_reads(tmp_path: Path) -> None:
+    mistral = {"params.json": b"{}", "consolidated.safetensors": b"w", "tekken.json": b"{}"}
+    (one,) = found(tmp_path / "without", mistral)
+    assert one.refused and "is in Mistral's own form (params.json), and the engine image does not hold mistral-common" in str(
+        one
+    )
+    assert found(tmp_path / "with", mistral, facts=engine(mistral_common="1.11.6")) == []
+    gguf = whole(without=NO_WEIGHTS, more={"m.gguf": b"GGUF"})
+    assert found(tmp_path / "plugin", gguf, facts=engine(vllm_gguf_plugin="0.0.2"), load_format="gguf") == []
+    assert found(tmp_path / "unknown", gguf, facts=engine(False), load_format="gguf") == [], "not all of it was read"
+
+
+def test_a_reranker_in_the_form_of_a_language_model_is_told_how_it_is_served(tmp_path: Path) -> None:
+    files = whole(arch("Qwen3ForCausalLM"))
+    knowing = engine().model_copy(update={"architectures": ("Qwen3ForCausalLM",)})
+    blob = Blob(digest=ZERO, size=1, media_type="x")
+    image = LockedImage(
+        spec_digest=ZERO, source="docker://e", reference=None, manifest=blob, config=blob, layers=(), engine=knowing
+    )
+    models = {"chat": model(tmp_path, files, source="hf://Qwen/Qwen3-Reranker-0.6B")}
+    lock = Lock(name="t", platform="linux/amd64", accelerator="nvidia", images={"engine": image}, models=models, config={})
+    (one,) = find(lock, [Service("mine", "chat", "rerank", {})])
+    assert one.refused and "vLLM has to be told which words score" in str(one)
+    said = json.loads(one.remedy.partition("engine_args: ")[2])
+    assert find(lock, [Service("mine", "chat", "rerank", said)]) == [], "the remedy is one"
+
+
+def test_what_is_served_with_a_model_fits_it(tmp_path: Path) -> None:
+    adapter = {"adapter_config.json": b'{"base_model_name_or_path": "o/Other-7B", "r": 8}', "adapter_model.safetensors": b"w"}
+    blob = Blob(digest=ZERO, size=1, media_type="x")
+    image = LockedImage(
+        spec_digest=ZERO, source="docker://e", reference=None, manifest=blob, config=blob, layers=(), engine=engine()
+    )
+    models = {
+        "chat": model(tmp_path / "chat", whole(), source="hf://o/Mine-7B"),
+        "sql": model(tmp_path / "sql", adapter),
+        "draft": model(tmp_path / "draft", whole(arch("NewDraftModel"))),
+        "eagle": model(tmp_path / "eagle", whole(arch("Qwen2ForCausalLM"))),
+    }
+    lock = Lock(name="t", platform="linux/amd64", accelerator="nvidia", images={"engine": image}, models=models, config={})
+
+    def said(**args: Any) -> list[str]:
+        named = [Service(key, key, "chat", {"chat_template": "x", "model_impl": "x"}) for key in ("draft", "eagle")]
+        found = find(lock, [Service("mine", "chat", "chat", args), *named])
+        return [str(finding) for finding in found if finding.where.startswith("mine") and not finding.refused]
+
+    assert said(enable_lora=True, lora_modules=["a=/models/sql"]) == [
+        "mine: engine_args.lora_modules: a: was made for o/Other-7B, and is served with hf://o/Mine-7B -> carry the model that "
+        "it was made for, or try it before it travels"
+    ]
+    same = {**models, "chat": model(tmp_path / "same", whole(), source="hf://unsloth/other-7b")}
+    lock = lock.model_copy(update={"models": same})
+    assert said(enable_lora=True, lora_modules=["a=/models/sql"]) == []
+    (draft,) = said(speculative_config={"model": "/models/draft", "method": "eagle"})
+    assert "the drafter's architecture NewDraftModel is not one that vLLM 0.33.0 names" in draft
+    assert said(speculative_config={"model": "/models/eagle", "method": "eagle"}) == []
 
 
 ENGINES: dict[str, tuple[EngineFacts, str | None]] = {
@@ -295,7 +393,7 @@ def test_a_pointer_of_git_lfs_is_refused_with_the_way_to_get_the_file(tmp_path: 
 
 
 def test_an_adapter_of_a_higher_rank_than_the_engine_reserves_for(tmp_path: Path) -> None:
-    adapter = {"adapter_config.json": b'{"base_model_name_or_path": "o/base", "r": 48}', "adapter_model.safetensors": b"w"}
+    adapter = {"adapter_config.json": b'{"base_model_name_or_path": "o/m", "r": 48}', "adapter_model.safetensors": b"w"}
     models = {"chat": model(tmp_path / "chat", whole()), "sql": model(tmp_path / "sql", adapter)}
     lock = Lock(name="t", platform="linux/amd64", accelerator="cpu", images={}, models=models, config={})
     args: dict[str, Any] = {**LORA, "lora_modules": ["sql=/models/sql"]}

@@ -76,6 +76,12 @@ def test_the_environment_of_an_engine() -> None:
     assert serve.environment({"VLLM_ENABLE_V1_MULTIPROCESSING": "1"}, "cpu")["VLLM_ENABLE_V1_MULTIPROCESSING"] == "1"
 
 
+def test_a_vocabulary_beside_the_model_is_found_by_its_engine(tmp_path: Path) -> None:
+    assert serve.vocabularies(str(tmp_path)) == {}
+    (tmp_path / "o200k_base.tiktoken").write_text("IQ== 0")
+    assert serve.vocabularies(str(tmp_path)) == {"TIKTOKEN_ENCODINGS_BASE": str(tmp_path)}
+
+
 def test_what_the_image_prepared_is_taken_over(tmp_path: Path) -> None:
     (tmp_path / "image/modelinfos").mkdir(parents=True)
     (tmp_path / "image/modelinfos/a.json").write_text("a")

@@ -1,0 +1,39 @@
+"""One model as models.json serves it, for those who look for what speaks against that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from offline_kit.spec.lock import LockedFile, LockedModel, ModelNeeds
+
+
+@dataclass(frozen=True)
+class Service:
+    """One model as models.json serves it; ``args``: its engine arguments over the common ones, in snake case."""
+
+    key: str
+    folder: str
+    type: str
+    args: Mapping[str, Any] = field(default_factory=dict)
+    max_model_len: int = 0
+
+    @property
+    def model(self) -> str:
+        """The key of the model in the manifest; ``folder`` may lie below it."""
+        return self.folder.partition("/")[0]
+
+    def files(self, model: LockedModel) -> list[LockedFile]:
+        """The files of the folder that the engine is given, by their paths below it."""
+        inside = self.folder.partition("/")[2].rstrip("/")
+        if not inside:
+            return list(model.files)
+        start = f"{inside}/"
+        return [
+            file.model_copy(update={"path": file.path[len(start) :]}) for file in model.files if file.path.startswith(start)
+        ]
+
+    def needs(self, model: LockedModel) -> ModelNeeds | None:
+        """What the model asks for; not known of a folder below it."""
+        return model.needs if "/" not in self.folder.rstrip("/") else None
