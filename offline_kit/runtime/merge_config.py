@@ -1,7 +1,7 @@
 """An operator's edits carried into the configuration of a new version: three-way, value by value.
 
 Rules: what the operator changed stays, what only the new version changed is taken, and where both changed the same value the
-operator's is used and the conflict is told; a file whose values end as one side has them keeps that side's bytes, comments
+operator's is used and the conflict is reported; a file whose values end as one side has them keeps that side's bytes, comments
 included; files that are neither JSON nor YAML with fields are carried whole. Written is only the folder ``--out``.
 """
 
@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 import yaml
+
+from .settings.json_text import parse_json
+from .settings.yaml_text import YamlError, parse_yaml
 
 _ABSENT: Any = object()
 
@@ -76,7 +79,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
     for name in sorted({*orig, *mine, *new}):
         try:
             content, conflicts = carry(name, *(side.get(name) for side in (orig, mine, new)))
-        except (ValueError, yaml.YAMLError) as error:
+        except ValueError as error:
             print(f"config/{name}: cannot be read: {' '.join(str(error).split())}", file=sys.stderr)
             return 3
         if content is not None:
@@ -97,10 +100,15 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _parse(name: str, content: bytes) -> Any:
+    """The value of a JSON or YAML file, None for any other. Raises ValueError."""
+    text = content.decode("utf-8")
     if name.endswith(".json"):
-        return json.loads(content.decode("utf-8") or "{}")
+        return parse_json(text or "{}")
     if name.endswith((".yaml", ".yml")):
-        return yaml.safe_load(content) or {}
+        document = parse_yaml(text)
+        for line, path in document.twice:
+            raise YamlError(f"{'.'.join(map(str, path))} is given twice", line)
+        return document.value or {}
     return None
 
 

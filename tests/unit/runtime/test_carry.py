@@ -72,13 +72,31 @@ def test_other_files_are_whole(
     assert (found, len(reported)) == (content, conflicts)
 
 
-def test_what_cannot_be_read_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for side, text in (("orig", "{}"), ("mine", '{"a": 1,}'), ("new", '{"b": 1}')):
+@pytest.mark.parametrize(
+    ("name", "orig", "mine", "new"),
+    [
+        ("models.json", "{}", '{"a": 1,}', '{"b": 1}'),
+        ("models.json", "{}", '{"a": ' + "[" * 100_000 + "]" * 100_000 + "}", '{"b": 1}'),
+        ("vllm_config.yaml", "", "seed: 1\nseed: 2\n", "seed: 3\n"),
+        ("vllm_config.yaml", "", "seed: 2026-01-01\n", "seed: 3\n"),
+    ],
+)
+def test_what_cannot_be_read_is_named(
+    name: str, orig: str, mine: str, new: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the readers that the services are configured with, so that what is carried is what is read."""
+    for side, text in (("orig", orig), ("mine", mine), ("new", new)):
         (tmp_path / side).mkdir()
-        (tmp_path / side / "models.json").write_text(text)
+        (tmp_path / side / name).write_text(text)
     sides = [word for side in ("orig", "mine", "new") for word in (f"--{side}", str(tmp_path / side))]
     assert main(["--out", str(tmp_path), *sides]) == 3
-    assert "config/models.json: cannot be read" in capsys.readouterr().err
+    assert f"config/{name}: cannot be read" in capsys.readouterr().err
+
+
+def test_a_key_stays_as_it_is_written() -> None:
+    """YAML of 1999 takes ``on`` for true: it would be carried as ``true``."""
+    merged, conflicts = carry("vllm_config.yaml", b"on: 1\n", b"on: 2\n", b"on: 1\nseed: 8\n")
+    assert merged == b"'on': 2\nseed: 8\n" and not conflicts
 
 
 def test_figures_are_sums_over_series() -> None:
