@@ -8,7 +8,6 @@ from pathlib import Path
 import click
 
 from offline_kit import pipeline
-from offline_kit.bundle.compression import COMPRESSIONS
 from offline_kit.bundle.format import parts
 from offline_kit.bundle.format.media import Medium
 from offline_kit.bundle.read.inspect import read_head
@@ -50,14 +49,7 @@ _SUMS_SHOWN = 3
     default=None,
     help="A delta: without the images and models that this earlier bundle, kit or lock has.",
 )
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["tar.gz", *(item.suffix[1:] for item in COMPRESSIONS if item.suffix)]),
-    default="tar.gz",
-    show_default=True,
-    help="tar.zst: smaller and slower, for hosts that have zstd.",
-)
+@options.form
 @click.option("--locked", is_flag=True, help="Refuse to build when the lock is missing or stale (for release jobs).")
 @click.option(
     "--sign", "key", metavar="KEY", help="Sign it: a PEM file, pkcs11:URI, or 'command:PROGRAM ...'; as 'offline-kit sign'."

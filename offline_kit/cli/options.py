@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from offline_kit.bundle.compression import COMPRESSIONS
 from offline_kit.cli.sizes import medium_option, parse_size
 from offline_kit.common.budget import SMALL_DOCUMENT
 from offline_kit.common.errors import DiskError, SpecError
@@ -45,6 +46,14 @@ policy: Callable[[Function], Function] = click.option(
     type=click.Path(path_type=Path, dir_okay=False),
     default=None,
     help="The site's policy, a YAML file: what may be carried (docs/policy.md).",
+)
+form: Callable[[Function], Function] = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["tar.gz", *(item.suffix[1:] for item in COMPRESSIONS if item.suffix)]),
+    default="tar.gz",
+    show_default=True,
+    help="tar.zst: smaller and slower, for hosts that have zstd.",
 )
 medium: Callable[[Function], Function] = click.option(
     "--medium",

@@ -38,9 +38,7 @@ from offline_kit.release.make import ReleaseOptions, make_release
     "--keep", type=click.IntRange(1), metavar="N", help="Keep the newest N, and what their deltas need. [default: all]"
 )
 @click.option("--split", callback=parse_size, metavar="SIZE", default=None, help="In parts of this size, as 'build' does.")
-@click.option(
-    "--format", "form", type=click.Choice(["tar.gz", "tar.zst"]), default="tar.gz", show_default=True, help="As 'build'."
-)
+@options.form
 @click.option("--sign", "key", metavar="KEY", help="Sign it, as 'build' does; the passphrase: OFFLINE_KIT_KEY_PASSPHRASE.")
 @click.option("--public", type=click.Path(path_type=Path, dir_okay=False), help="With --sign command: the public key.")
 @click.option(

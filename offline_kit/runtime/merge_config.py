@@ -101,11 +101,10 @@ def _same(one: Any, other: Any) -> bool:
 
 def _parse(name: str, content: bytes) -> Any:
     """The value of a JSON or YAML file, None for any other. Raises ValueError."""
-    text = content.decode("utf-8")
     if name.endswith(".json"):
-        return parse_json(text or "{}")
+        return parse_json(content.decode("utf-8") or "{}")
     if name.endswith((".yaml", ".yml")):
-        document = parse_yaml(text)
+        document = parse_yaml(content.decode("utf-8"))
         for line, path in document.twice:
             raise YamlError(f"{'.'.join(map(str, path))} is given twice", line)
         return document.value or {}

@@ -24,6 +24,7 @@ from offline_kit.spec.manifest import canonical
 
 OCI = "application/vnd.oci.image."
 VERSION = "v1.0.0"
+LONG = "/".join(["a-folder-with-a-name-of-some-length"] * 9) + "/file"
 
 
 def safetensors(size: int, seed: int = 1) -> bytes:
@@ -124,11 +125,18 @@ def make_sample(folder: Path, weights: int = 3000) -> Sample:
         "deploy/compose.yaml": b"services: {}\n",
     }
     base = {"etc/base": b"shared by both\n"}
-    sample.image("engine", "docker.io/test/engine:v1".removeprefix("docker.io/"), base, {"engine": b"#!engine\n"})
+    sample.image("engine", "test/engine:v1", base, {"engine": b"#!engine\n"})
     sample.image("gateway", "registry.example:5000/nginx:1", base, {"gateway": b"#!gateway\n"})
     sample.model("chat", {"config.json": b"{}\n", "model.safetensors": safetensors(weights)})
     sample.model("embedding", {"1_Pooling/config.json": b"{}", "empty": b"", "weights.bin": random.Random(2).randbytes(700)})
     sample.extra("host/docker-compose", random.Random(3).randbytes(900))
+    return sample
+
+
+def make_large_sample(folder: Path) -> Sample:
+    """The sample with megabytes of weights, and names that ustar cannot hold."""
+    sample = make_sample(folder, weights=3_000_000)
+    sample.model("long", {LONG: b"a name that ustar cannot hold", "größe.json": b"{}"})
     return sample
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from offline_kit.intake.sources import IMAGES, MODELS
+from offline_kit.spec.names import SCHEMES
 from tests.testbed.cache import REPOSITORY
 
 if sys.version_info >= (3, 11):
@@ -35,6 +37,15 @@ def test_the_table_of_packages_is_that_of_the_contracts() -> None:
     assert set(table) == {
         path.stem for path in (REPOSITORY / "offline_kit").iterdir() if path.name[0] not in "_." and path.suffix in ("", ".py")
     }
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/fetching.md"])
+def test_every_source_scheme_has_a_row_and_a_module(page: str) -> None:
+    """One list of schemes (``SCHEMES``): the pages tell all of it, and each leads to a source."""
+    rows = re.findall(r"^\| `([a-z0-9-]+)://", (REPOSITORY / page).read_text(), flags=re.M)
+    assert sorted(rows) == sorted([*SCHEMES["image"], *SCHEMES["model"]])
+    for table, kind in ((IMAGES, "image"), (MODELS, "model")):
+        assert all(hasattr(table[scheme], "pieces") for scheme in SCHEMES[kind])
 
 
 def test_no_folder_is_a_long_list() -> None:

@@ -11,7 +11,7 @@ import re
 from typing import Any, Dict, List, Mapping, Tuple
 
 from .model import ENVIRONMENT_YAML, MODELS_JSON, Mistake
-from .yaml_text import YamlError, parse_yaml
+from .parse import yaml_mapping
 
 # Extended expressions that awk reads alike: no intervals, no classes of Python's own.
 FAMILIES = (
@@ -77,19 +77,4 @@ def variables(entries: Mapping[str, Any], key: str, mistakes: List[Mistake]) -> 
 
 def common(text: str, mistakes: List[Mistake]) -> Dict[str, str]:
     """The variables in the text of environment.yaml; an empty file has none."""
-    try:
-        document = parse_yaml(text)
-    except YamlError as error:
-        where = f"{ENVIRONMENT_YAML}, line {error.line}" if error.line else ENVIRONMENT_YAML
-        mistakes.append(Mistake(where, "", error.what, "mend that place"))
-        return {}
-    if document.value is None:
-        return {}
-    if not isinstance(document.value, dict):
-        mistakes.append(Mistake(ENVIRONMENT_YAML, "", "not a mapping of variables", "write one 'NAME: value' a line"))
-        return {}
-    for line, path in document.twice:
-        mistakes.append(
-            Mistake(f"{ENVIRONMENT_YAML}, line {line}", ".".join(map(str, path)), "is given twice", "keep one of them")
-        )
-    return variables(document.value, "", mistakes)
+    return variables(yaml_mapping(text, ENVIRONMENT_YAML, ("variables", "NAME: value"), mistakes), "", mistakes)

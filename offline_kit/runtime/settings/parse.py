@@ -53,20 +53,23 @@ def _unmarked(text: str) -> str:
 
 def engine_yaml(text: str, mistakes: List[Mistake]) -> Dict[str, Any]:
     """The engine arguments common to all models; an empty file has none."""
+    return yaml_mapping(text, ENGINE_YAML, ("engine arguments", "argument: value"), mistakes)
+
+
+def yaml_mapping(text: str, file: str, form: Tuple[str, str], mistakes: List[Mistake]) -> Dict[str, Any]:
+    """The mapping in the text of ``file``, empty where that is; ``form``: what is in it, and how a line of it is written."""
     try:
         document = parse_yaml(text)
     except YamlError as error:
-        where = f"{ENGINE_YAML}, line {error.line}" if error.line else ENGINE_YAML
-        mistakes.append(Mistake(where, "", error.what, "mend that place"))
+        mistakes.append(Mistake(f"{file}, line {error.line}" if error.line else file, "", error.what, "mend that place"))
         return {}
     if document.value is None:
         return {}
     if not isinstance(document.value, dict):
-        what = "not a mapping of engine arguments"
-        mistakes.append(Mistake(ENGINE_YAML, "", what, "write one 'argument: value' a line"))
+        mistakes.append(Mistake(file, "", f"not a mapping of {form[0]}", f"write one '{form[1]}' a line"))
         return {}
     for line, path in document.twice:
-        mistakes.append(Mistake(f"{ENGINE_YAML}, line {line}", ".".join(map(str, path)), "is given twice", "keep one of them"))
+        mistakes.append(Mistake(f"{file}, line {line}", ".".join(map(str, path)), "is given twice", "keep one of them"))
     return document.value
 
 

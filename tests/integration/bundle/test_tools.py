@@ -19,17 +19,14 @@ from offline_kit.bundle.write.pack import pack, packed_size
 from offline_kit.bundle.write.staging import check_file_size
 from offline_kit.common.errors import BundleDamaged, DiskError
 from offline_kit.common.progress import Silent, Task
-from tests.support.bundle_sample import Sample, make_sample
+from tests.support.bundle_sample import Sample, make_large_sample
 
 TOP = "kit-v1.0.0"
-LONG = "/".join(["a-folder-with-a-name-of-some-length"] * 9) + "/file"
 
 
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
-    sample = make_sample(tmp_path_factory.mktemp("sample") / "blobs", weights=3_000_000)
-    sample.model("long", {LONG: b"a name that ustar cannot hold", "größe.json": b"{}"})
-    return sample
+    return make_large_sample(tmp_path_factory.mktemp("sample") / "blobs")
 
 
 @pytest.fixture(scope="module")

@@ -30,19 +30,26 @@ from offline_kit.bundle.verify.verify import verify
 from offline_kit.bundle.write.pack import pack
 from offline_kit.common.errors import BundleDamaged, BundleUnreadable, DiskError
 from offline_kit.common.progress import Silent
-from tests.support.bundle_sample import Files, Sample, files_of, forge, forge_raw, make_sample, raw_member, seal
+from tests.support.bundle_sample import (
+    Files,
+    Sample,
+    files_of,
+    forge,
+    forge_raw,
+    make_large_sample,
+    make_sample,
+    raw_member,
+    seal,
+)
 
 TOP = "kit-v1.0.0"
-LONG = "/".join(["a-folder-with-a-name-of-some-length"] * 9) + "/file"
 TIME = 315532800
 SCRIPT = Path(unpack.__file__)
 
 
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
-    sample = make_sample(tmp_path_factory.mktemp("sample") / "blobs", weights=3_000_000)
-    sample.model("long", {LONG: b"a name that ustar cannot hold", "größe.json": b"{}"})
-    return sample
+    return make_large_sample(tmp_path_factory.mktemp("sample") / "blobs")
 
 
 @pytest.fixture(scope="module")

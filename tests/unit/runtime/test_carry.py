@@ -62,6 +62,7 @@ def test_comments_survive_where_only_one_side_changed() -> None:
         (b"o", None, b"n", None, 1),
         (b"o", b"m", None, b"m", 1),
         (b"o", b"m", b"n", b"m", 1),
+        (b"o", b"\xff", b"n", b"\xff", 1),
         (None, None, b"n", b"n", 0),
     ],
 )
