@@ -18,10 +18,15 @@ else:
     tomllib = pytest.importorskip("tomli")
 
 
+def read_contracts() -> list[dict[str, Any]]:
+    data: dict[str, Any] = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    contracts: list[dict[str, Any]] = data["tool"]["importlinter"]["contracts"]
+    return contracts
+
+
 def allowed() -> dict[str, set[str]]:
     """Package -> what it may import, as the contracts say."""
-    data: dict[str, Any] = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
-    contracts = data["tool"]["importlinter"]["contracts"]
+    contracts = read_contracts()
     layers = [[name.split(".")[1] for name in row.split(" | ")] for row in contracts[0]["layers"]]
     below = {name: {other for row in layers[at + 1 :] for other in row} for at, row in enumerate(layers) for name in row}
     alone = contracts[1]
@@ -37,6 +42,13 @@ def test_the_table_of_packages_is_that_of_the_contracts() -> None:
     assert set(table) == {
         path.stem for path in (REPOSITORY / "offline_kit").iterdir() if path.name[0] not in "_." and path.suffix in ("", ".py")
     }
+
+
+def test_every_package_has_a_contract_of_its_own() -> None:
+    packages = {path.parent.name for path in (REPOSITORY / "offline_kit").glob("*/__init__.py")}
+    inside = {name.split(".")[1] for contract in read_contracts()[1:] for name in contract.get("containers", [])}
+    inside |= {row.split(".")[1] for contract in read_contracts()[1:] for row in contract.get("layers", []) if "." in row}
+    assert packages - inside == set()
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/fetching.md"])
