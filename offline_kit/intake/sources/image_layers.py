@@ -129,10 +129,21 @@ class Proof:
     def finish(self) -> None:
         """Raises DigestMismatch when the layer, which is in the store now, is not that of the configuration."""
         if self._found != self._expected:
+            self._refuse_zstd()
             prove(diff_id(self._store.path(self._digest), self._title), self._expected, self._title)
         elif self._contents is not None:
             self._store.put_memo(contents.memo_key(self._expected), self._contents)
         self._store.put_memo(f"proven:{self._digest}", str(self._expected))
+
+    def _refuse_zstd(self) -> None:
+        """Raises DigestMismatch where the right tar comes in a form that older Dockers do not read."""
+        with self._store.path(self._digest).open("rb") as file:
+            kind = form(file.read(4))
+        if kind == "zstd":
+            remedy = "push it again with the type that it has, or as gzip (skopeo copy --dest-compress-format gzip)"
+            raise DigestMismatch(
+                "is called gzip by the manifest and is zstd, which Docker 20.10 does not load", where=self._title, remedy=remedy
+            )
 
 
 def _expansion(size: int) -> Budget:

@@ -16,6 +16,7 @@ import urllib3
 from offline_kit.common.errors import AccessDenied, KitError, NetworkError, NotFound
 from offline_kit.common.json_text import parse_json
 from offline_kit.intake.transfer.connections import SlowAnswer
+from offline_kit.intake.transfer.tls_faults import tls_fault
 
 _LONGEST = 60.0  # seconds that a server may make us wait
 _TOO_MANY = 429
@@ -43,9 +44,8 @@ def translate_errors(url: str) -> Iterator[None]:
         reason = _reason(error)
         if isinstance(error, requests.exceptions.ProxyError) and "407" in reason:
             raise closed_proxy(url) from error
-        if "CERTIFICATE_VERIFY_FAILED" in str(error):
-            remedy = "if a company CA signs here, name its file in SSL_CERT_FILE"
-            raise NetworkError(f"the server's certificate is not trusted: {reason}", where=url, remedy=remedy) from error
+        if fault := tls_fault(str(error), reason):
+            raise NetworkError(fault[0], where=url, remedy=fault[1]) from error
         if slow := _cause(error, SlowAnswer):
             raise RetryableError(str(slow), at_most=0) from error
         if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, requests.TooManyRedirects)):
@@ -77,7 +77,7 @@ def _reason(error: BaseException) -> str:
         (item for item in (getattr(inner, "reason", None), *inner.args) if isinstance(item, BaseException)), None
     ):
         inner = deeper
-    text = str(inner).rpartition(": ")[2] or type(inner).__name__
+    text = re.sub(r"^\w+\] |\s*\(_ssl\.c:\d+\)", "", str(inner).rpartition(": ")[2]) or type(inner).__name__
     # urllib3 tells of a SOCKS proxy as of the host behind it: only the name of its connection shows it.
     proxied = isinstance(error, requests.exceptions.ProxyError) or "SOCKS" in str(error)
     return f"through the proxy: {text}" if proxied else text

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from offline_kit.common.errors import DigestMismatch
 from offline_kit.intake.fetch import fetch
@@ -60,6 +61,7 @@ WRONG: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "zeros": (lambda data: data + bytes(512), "cannot be unpacked: bytes that are no gzip follow"),
     "zero": (lambda data: data + b"\0", "cannot be unpacked"),
     "begun": (lambda data: data + b"\x1f\x8b", "cannot be unpacked"),
+    "zstd": (lambda data: zstandard.compress(gzip.decompress(data)), "is called gzip by the manifest and is zstd"),
     "plain": (lambda data: b"this is no gzip", "has diff ID"),
 }
 
