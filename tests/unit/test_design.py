@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -75,3 +76,24 @@ def test_everything_that_is_shown_goes_one_way_out() -> None:
         name = str(file.relative_to(REPOSITORY / "offline_kit"))
         if not name.startswith(alone):
             assert not direct.search(file.read_text()), name
+
+
+PAGES = [*REPOSITORY.glob("docs/*.md"), REPOSITORY / "README.md", REPOSITORY / "SECURITY.md"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_a_page_names_is_there(page: Path) -> None:
+    """Files of this repository in backticks, below its top or that of the package, and tests by their file."""
+    named = re.findall(r"`((?:[a-z_]+/)+[\w.-]+\.(?:py|sh|tsv))`", page.read_text())
+    of_kit = ("scripts/", "runtime/", "lib/")  # as they lie in a kit, too
+    for name in named:
+        places = [REPOSITORY / name, REPOSITORY / "offline_kit" / name]
+        places += [REPOSITORY / "scripts" / name] if name.startswith(of_kit) else []
+        assert any(place.exists() for place in places), name
+    assert not re.findall(r"`test_\w+`", page.read_text()), "a test is named by its file: `tests/...py`"
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = (REPOSITORY / "docs/README.md").read_text()
+    pages = {path.name for path in (REPOSITORY / "docs").glob("*.md")} - {"README.md"}
+    assert {page for page in pages if f"({page})" not in index} == set()

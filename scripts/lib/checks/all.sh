@@ -5,8 +5,8 @@
 # last two what to do (docs/host-checks.md lists them all); (3) a check whose ground is missing (no Docker, say) adds nothing
 # of its own; (4) what cannot be found out is a WARN, never an OK.
 
-[[ -z "${CHECKS_SH:-}" ]] || return 0
-CHECKS_SH=yes
+[[ -z "${ALL_SH:-}" ]] || return 0
+ALL_SH=yes
 # shellcheck source-path=SCRIPTDIR/lib source-path=SCRIPTDIR/.. source=checks/ports.sh
 . "${BASH_SOURCE[0]%/*}/ports.sh"
 # shellcheck source-path=SCRIPTDIR/lib source-path=SCRIPTDIR/.. source=checks/host.sh

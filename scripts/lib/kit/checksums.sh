@@ -8,8 +8,8 @@
 # (6) files are read by as many processes as there are processors, with
 # openssl where it is there: on older distributions it is five times as fast as sha256sum.
 
-[[ -z "${SUMS_SH:-}" ]] || return 0
-SUMS_SH=yes
+[[ -z "${CHECKSUMS_SH:-}" ]] || return 0
+CHECKSUMS_SH=yes
 # shellcheck source-path=SCRIPTDIR/lib source-path=SCRIPTDIR/.. source=core/common.sh
 . "${BASH_SOURCE[0]%/*}/../core/common.sh"
 # shellcheck source-path=SCRIPTDIR/lib source-path=SCRIPTDIR/.. source=kit/host_record.sh

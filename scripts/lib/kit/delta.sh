@@ -7,8 +7,8 @@
 # earlier kit is never changed; (4) run again after an interruption, it goes on; (5) `delta/` goes last: while it is there, the
 # kit is not complete.
 
-[[ -z "${BASE_SH:-}" ]] || return 0
-BASE_SH=yes
+[[ -z "${DELTA_SH:-}" ]] || return 0
+DELTA_SH=yes
 # shellcheck source-path=SCRIPTDIR/lib source-path=SCRIPTDIR/.. source=core/options.sh
 . "${BASH_SOURCE[0]%/*}/../core/options.sh"
 # shellcheck source-path=SCRIPTDIR/lib source-path=SCRIPTDIR/.. source=kit/private_files.sh

@@ -4,8 +4,8 @@
 # Rules: (1) a file of config/ is replaced by a rename, and only where it differs; (2) models are never written into, only
 # taken over whole, by hard links where that is possible and nobody else can change what is behind them.
 
-[[ -z "${OWN_SH:-}" ]] || return 0
-OWN_SH=yes
+[[ -z "${OPERATOR_FILES_SH:-}" ]] || return 0
+OPERATOR_FILES_SH=yes
 # shellcheck source-path=SCRIPTDIR/lib source-path=SCRIPTDIR/.. source=services/start.sh
 . "${BASH_SOURCE[0]%/*}/../services/start.sh"
 # shellcheck source-path=SCRIPTDIR/lib source-path=SCRIPTDIR/.. source=kit/private_files.sh

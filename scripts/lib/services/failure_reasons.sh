@@ -5,8 +5,8 @@
 # INFO, WARNING or DEBUG do not count: they warn of much that never happens; (3) what is not known stays untranslated;
 # (4) the table is the only one: docs/host-checks.md has each row with a text that was really seen, and a test holds both together.
 
-[[ -z "${REASONS_SH:-}" ]] || return 0
-REASONS_SH=yes
+[[ -z "${FAILURE_REASONS_SH:-}" ]] || return 0
+FAILURE_REASONS_SH=yes
 
 service_reason() { # service_reason TEXT -> REPLY: what a known failure in TEXT means and what to do; empty when none is known
     REPLY=$(LC_ALL=C awk '

@@ -6,8 +6,8 @@
 # wait ends at once when a container exits, restarts or turns unhealthy, and says why in one line where the reason is
 # a known one; (4) what is healthy and unchanged is not touched.
 
-[[ -z "${SERVICES_SH:-}" ]] || return 0
-SERVICES_SH=yes
+[[ -z "${START_SH:-}" ]] || return 0
+START_SH=yes
 # shellcheck source-path=SCRIPTDIR/lib source-path=SCRIPTDIR/.. source=services/engine.sh
 . "${BASH_SOURCE[0]%/*}/engine.sh"
 # shellcheck source-path=SCRIPTDIR/lib source-path=SCRIPTDIR/.. source=services/failure_reasons.sh

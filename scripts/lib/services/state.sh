@@ -3,8 +3,8 @@
 #
 # Rules: nothing is changed here; a service is what .state/start-order names.
 
-[[ -z "${LOOK_SH:-}" ]] || return 0
-LOOK_SH=yes
+[[ -z "${STATE_SH:-}" ]] || return 0
+STATE_SH=yes
 # shellcheck source-path=SCRIPTDIR/lib source-path=SCRIPTDIR/.. source=core/common.sh
 . "${BASH_SOURCE[0]%/*}/../core/common.sh"
 

@@ -37,7 +37,7 @@ status_healthy() {
     for health in "${ROW_HEALTH[@]}"; do [[ "$health" == healthy ]] || return 1; done
 }
 
-status_figures() { # -> ROW_MODEL, ROW_MEMORY, ROW_BUSY (running, waiting, finished requests), GPUS: what takes longer to find out
+status_requests() { # -> ROW_MODEL, ROW_MEMORY, ROW_BUSY (running, waiting, finished requests), GPUS: what takes longer to find out
     local index id memory stats='' model busy
     stats=$(at_most 30 docker stats --no-stream --no-trunc --format '{{.ID}} {{.MemUsage}}' ${ROW_ID[@]+$(printf '%s ' "${ROW_ID[@]}")} 2>/dev/null) || stats=''
     for index in "${!ROW_SERVICE[@]}"; do

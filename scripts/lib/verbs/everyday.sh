@@ -4,8 +4,8 @@
 # Rules: (1) the command line is judged before anything is looked at; (2) what changes a kit holds its lock; (3) `start` is the
 # one verb for every kind of recovery.
 
-[[ -z "${VERBS_SH:-}" ]] || return 0
-VERBS_SH=yes
+[[ -z "${EVERYDAY_SH:-}" ]] || return 0
+EVERYDAY_SH=yes
 # shellcheck source-path=SCRIPTDIR/lib source-path=SCRIPTDIR/.. source=core/options.sh
 . "${BASH_SOURCE[0]%/*}/../core/options.sh"
 # shellcheck source-path=SCRIPTDIR/lib source-path=SCRIPTDIR/.. source=core/lock.sh
@@ -92,7 +92,7 @@ verb_status() { # status [--json]
     journal_read
     [[ "$PHASE" != switch ]] || warn "a switch to $PHASE_TO is under way, or was interrupted: scripts/deploy.sh start goes back to this version"
     status_read
-    status_figures
+    status_requests
     "status_$form" | reveal_controls
     status_healthy || exit_intended "$EXIT_START"
 }

@@ -6,8 +6,8 @@
 # attempt stays; (4) the operator's edits are carried value by value (runtime.merge_config); a conflict is told and both versions
 # are kept in .state/conflicts/.
 
-[[ -z "${CARRY_SH:-}" ]] || return 0
-CARRY_SH=yes
+[[ -z "${RECEIVE_SH:-}" ]] || return 0
+RECEIVE_SH=yes
 # shellcheck source-path=SCRIPTDIR/lib source-path=SCRIPTDIR/.. source=checks/all.sh
 . "${BASH_SOURCE[0]%/*}/../checks/all.sh"
 # shellcheck source-path=SCRIPTDIR/lib source-path=SCRIPTDIR/.. source=kit/host_record.sh

@@ -6,8 +6,8 @@
 # secret that is found is an end, not a warning;
 # (4) what cannot be gathered is told inside, and no reason to stop.
 
-[[ -z "${SUPPORT_SH:-}" ]] || return 0
-SUPPORT_SH=yes
+[[ -z "${SUPPORT_BUNDLE_SH:-}" ]] || return 0
+SUPPORT_BUNDLE_SH=yes
 # shellcheck source-path=SCRIPTDIR/lib source-path=SCRIPTDIR/.. source=core/options.sh
 . "${BASH_SOURCE[0]%/*}/../core/options.sh"
 # shellcheck source-path=SCRIPTDIR/lib source-path=SCRIPTDIR/.. source=services/status.sh

@@ -9,8 +9,8 @@
 # Rules: (1) the file changes by rename, and is on the disk before what it announces begins; (2) a switch that nobody works on
 # any more ends with this version: `start` does that; (3) a folder that is gone cannot be current.
 
-[[ -z "${JOURNAL_SH:-}" ]] || return 0
-JOURNAL_SH=yes
+[[ -z "${UPGRADE_STATE_SH:-}" ]] || return 0
+UPGRADE_STATE_SH=yes
 # shellcheck source-path=SCRIPTDIR/lib source-path=SCRIPTDIR/.. source=services/start.sh
 . "${BASH_SOURCE[0]%/*}/../services/start.sh"
 # shellcheck source-path=SCRIPTDIR/lib source-path=SCRIPTDIR/.. source=kit/host_record.sh

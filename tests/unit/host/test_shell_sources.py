@@ -65,3 +65,9 @@ def test_no_check_is_off_for_a_whole_file() -> None:
     for path in FILES:
         head = path.read_text().split("\n\n")[0]
         assert "shellcheck disable" not in head, path
+
+
+@pytest.mark.parametrize("path", LIBRARIES, ids=lambda path: str(path.relative_to(SCRIPTS)))
+def test_what_keeps_a_library_from_being_read_twice_has_its_name(path: Path) -> None:
+    guard = f"{path.stem.upper()}_SH"
+    assert f'[[ -z "${{{guard}:-}}" ]] || return 0\n{guard}=yes\n' in path.read_text()
