@@ -82,8 +82,8 @@ def fetch(
         places |= {extra.sha256: file.local_path(extra, manifest.files[path], context) for path, extra in lock.files.items()}
         for digest in places:
             store.touch(digest)
-        figures = context.client.figures
-        blobs = Blobs(places, figures.fetched, here + figures.reused, figures.retried)
+        stats = context.client.stats
+        blobs = Blobs(places, stats.fetched, here + stats.reused, stats.retried)
     _summarise(blobs, progress)
     return blobs
 
@@ -147,8 +147,8 @@ def _bring(piece: FetchTask, task: Task, progress: Progress) -> None:
 def _summarise(blobs: Blobs, progress: Progress) -> None:
     """The final line: what came over the line, what did not have to, and how often something was asked for again."""
     text = f"fetched {size(blobs.fetched)}, reused {size(blobs.reused)}, retried {blobs.retried}"
-    figures = {"fetched": blobs.fetched, "reused": blobs.reused, "retried": blobs.retried}
-    progress.note(text, event="summary", **figures)
+    stats = {"fetched": blobs.fetched, "reused": blobs.reused, "retried": blobs.retried}
+    progress.note(text, event="summary", **stats)
 
 
 def _whole(key: str, model: LockedModel, entry: ModelSpec, context: Context) -> dict[Digest, Path]:

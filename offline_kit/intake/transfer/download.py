@@ -87,7 +87,7 @@ def _whole(client: HttpClient, store: Store, item: DownloadRequest, advance: Adv
                         raise _endless(item, client.options.unknown)
                     writer.write(chunk)
                     git.update(chunk)
-                    client.figures.add(fetched=len(chunk))
+                    client.stats.add(fetched=len(chunk))
                     advance(len(chunk))
                     client.spend(len(chunk))
                 if item.git_blob is not None and git.hexdigest() != item.git_blob:
@@ -100,7 +100,7 @@ def _whole(client: HttpClient, store: Store, item: DownloadRequest, advance: Adv
             if last:
                 raise _mismatch(item, error) from error
             advance(-got)
-            client.figures.add(retried=1)
+            client.stats.add(retried=1)
     raise AssertionError("unreachable")
 
 
@@ -110,7 +110,7 @@ def _resumed(client: HttpClient, store: Store, item: DownloadRequest, digest: Di
         if descriptor is None:
             if client.stopped.is_set():
                 raise Interrupted("stopped")
-            client.figures.add(reused=size)  # another process brought it while this one waited
+            client.stats.add(reused=size)  # another process brought it while this one waited
             advance(size)
             return
         journal = ResumeJournal(
@@ -128,7 +128,7 @@ def _resumed(client: HttpClient, store: Store, item: DownloadRequest, digest: Di
                     transfer.restart()
                     if last:
                         raise _mismatch(item, error) from error
-                    client.figures.add(retried=1)
+                    client.stats.add(retried=1)
                     continue
                 store.commit_partial(digest, descriptor)
                 follower.finish()

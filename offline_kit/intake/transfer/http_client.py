@@ -99,10 +99,10 @@ class HttpClient:
     """
 
     def __init__(self, options: TransferOptions, jobs: int = 4, tell: Callable[[str], None] | None = None) -> None:
-        self.options, self.figures, self.stopped = options, TransferStats(), threading.Event()
+        self.options, self.stats, self.stopped = options, TransferStats(), threading.Event()
         self.jobs, self.slots = jobs, threading.Semaphore(jobs)
         self.chunk = CHUNK if options.limit_rate is None else max(4096, min(CHUNK, options.limit_rate // 10))
-        self._pace, self.tell = RateLimiter(options.limit_rate), tell
+        self._limiter, self.tell = RateLimiter(options.limit_rate), tell
         self._local, self._lock = threading.local(), threading.Lock()
         self._sessions: list[requests.Session] = []
         self._open: set[requests.Response] = set()
@@ -135,7 +135,7 @@ class HttpClient:
 
     def spend(self, amount: int) -> None:
         """Waits as long as ``limit_rate`` wants after ``amount`` bytes. Raises Interrupted."""
-        delay = self._pace.delay(amount)
+        delay = self._limiter.delay(amount)
         if delay > 0:
             self.pause(delay)
 
@@ -215,7 +215,7 @@ class HttpClient:
                     raise NetworkError(
                         f"{again.reason} ({failures} attempts)", where=where, remedy=again.remedy or _REMEDY
                     ) from again
-                self.figures.add(retried=1)
+                self.stats.add(retried=1)
                 grown = min(60.0, self.options.backoff * 2 ** (failures - 1)) * random.uniform(0.5, 1.0)
                 self.pause(grown if again.delay is None else again.delay)
 

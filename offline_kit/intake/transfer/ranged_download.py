@@ -46,7 +46,7 @@ class RangedDownload:
         self._alone = False  # it has not
         self._parts = RangeAllocator(journal, advance)
         self._hasher = OrderedHasher(self._descriptor, self._parts)
-        client.figures.add(reused=journal.total)
+        client.stats.add(reused=journal.total)
 
     @property
     def hashed(self) -> int:
@@ -206,7 +206,7 @@ class RangedDownload:
         for chunk in iter_body(response, self._client.chunk, self._client.least_rate(), self._size):
             piece = chunk[: span.end - span.begin]
             self._write(span, piece)
-            self._client.figures.add(fetched=len(piece))
+            self._client.stats.add(fetched=len(piece))
             self._client.spend(len(piece))
             if len(piece) < len(chunk):
                 if span.end < self._size:

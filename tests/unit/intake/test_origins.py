@@ -111,7 +111,7 @@ def test_certificates_that_are_not_there(variable: str, client: HttpClient, monk
     monkeypatch.setenv(variable, "/nowhere/ca.pem")
     with pytest.raises(NetworkError, match=rf"/nowhere/ca.pem: .*{variable}"):
         client.read("https://hub.example/")
-    assert client.figures.retried == 0
+    assert client.stats.retried == 0
 
 
 BAD_PROXIES = (

@@ -60,7 +60,7 @@ def test_a_large_file_comes_in_ranges_each_byte_once(source: Hub, client: HttpCl
     seen: list[int] = []
     assert download(client, Store(tmp_path), request(source), seen.append) == DIGEST
     assert Store(tmp_path).path(DIGEST).read_bytes() == PAYLOAD
-    assert source.sent() == sum(seen) == client.figures.fetched == len(PAYLOAD)
+    assert source.sent() == sum(seen) == client.stats.fetched == len(PAYLOAD)
     assert len(source.log) > 8 and all(access.status == 206 for access in source.log)
     assert files(tmp_path) == []
 
@@ -101,7 +101,7 @@ def test_ranges_that_break_are_taken_up_again(source: Hub, client: HttpClient, t
     )
     download(client, Store(tmp_path), request(source))
     assert Store(tmp_path).path(DIGEST).read_bytes() == PAYLOAD
-    assert source.sent() == len(PAYLOAD) and client.figures.retried == 5
+    assert source.sent() == len(PAYLOAD) and client.stats.retried == 5
 
 
 @pytest.mark.parametrize("answered", [0, 2])
@@ -179,7 +179,7 @@ def test_the_next_run_goes_on_in_all_ranges(source: Hub, client: HttpClient, tmp
     seen: list[int] = []
     download(client, store, request(source), seen.append)
     assert store.path(DIGEST).read_bytes() == PAYLOAD
-    assert source.sent() == len(PAYLOAD) - present and client.figures.reused == present and sum(seen) == len(PAYLOAD)
+    assert source.sent() == len(PAYLOAD) - present and client.stats.reused == present and sum(seen) == len(PAYLOAD)
     assert seen[0] == present, "what was there is counted at once"
 
 

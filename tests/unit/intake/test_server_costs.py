@@ -72,7 +72,7 @@ def test_a_body_without_end_has_an_end(client: HttpClient, tmp_path: Path, known
 def test_the_size_and_one_more_is_the_end_where_the_digest_is_not_known(client: HttpClient, tmp_path: Path) -> None:
     with serving(without_end) as url, pytest.raises(DigestMismatch, match="more than 1000 bytes"):
         download(client, Store(tmp_path), DownloadRequest(url, "file", None, 1000))
-    assert client.figures.fetched < 8 << 20
+    assert client.stats.fetched < 8 << 20
 
 
 def test_a_small_answer_without_end_is_refused(client: HttpClient) -> None:
@@ -283,7 +283,7 @@ def test_nobody_waits_for_an_hour(client: HttpClient, tmp_path: Path, headers: d
     said = r"asked too often \(HTTP 429\), and wants (3600|280) seconds"
     with serving(lambda request: request.reply(b"", 429, headers)) as url, pytest.raises(NetworkError, match=said):
         download(client, Store(tmp_path), item(url))
-    assert client.figures.retried == 0
+    assert client.stats.retried == 0
 
 
 def test_being_asked_too_often_is_told_at_once(tmp_path: Path) -> None:

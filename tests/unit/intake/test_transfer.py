@@ -57,7 +57,7 @@ def test_a_plain_download(source: Hub, client: HttpClient, tmp_path: Path) -> No
     seen: list[int] = []
     assert download(client, Store(tmp_path / "s"), request(source), seen.append) == DIGEST
     assert Store(tmp_path / "s").path(DIGEST).read_bytes() == PAYLOAD
-    assert sum(seen) == client.figures.fetched == source.sent() == len(PAYLOAD)
+    assert sum(seen) == client.stats.fetched == source.sent() == len(PAYLOAD)
     assert (tmp_path / "s/blobs/sha256" / DIGEST.hex).stat().st_mode & 0o777 == 0o644
     assert not list((tmp_path / "s/partial").iterdir())
     download(client, Store(tmp_path / "s"), request(source))
@@ -71,7 +71,7 @@ def test_a_cut_body_is_resumed(source: Hub, client: HttpClient, tmp_path: Path) 
     assert Store(tmp_path / "s").path(DIGEST).read_bytes() == PAYLOAD
     assert [access.range for access in source.log] == [None, "bytes=2000000-", "bytes=3000000-"]
     assert source.sent() == sum(seen) == len(PAYLOAD)
-    assert client.figures.retried == 2
+    assert client.stats.retried == 2
 
 
 def test_a_line_that_breaks_often_but_moves_gets_there(source: Hub, client: HttpClient, tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_a_wrong_byte_that_goes_away_is_forgiven(source: Hub, client: HttpClient
 def test_passing_failures_are_tried_again(source: Hub, client: HttpClient, tmp_path: Path, status: int) -> None:
     source.faults.add(Fault("status", status=status, times=3))
     download(client, Store(tmp_path / "s"), request(source))
-    assert client.figures.retried == 3
+    assert client.stats.retried == 3
 
 
 def test_the_pause_that_the_server_asks_for_is_kept(source: Hub, tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_refusals_are_not_tried_again(source: Hub, client: HttpClient, tmp_path:
         source.faults.add(Fault("status", status=status))
         with pytest.raises(kind, match=f"HTTP {status}"):
             download(client, store, request(source))
-    assert client.figures.retried == 0
+    assert client.stats.retried == 0
 
 
 def test_nobody_answers(client: HttpClient, tmp_path: Path) -> None:
@@ -230,7 +230,7 @@ def test_a_stop_is_prompt(source: Hub, tmp_path: Path) -> None:
 
         thread = threading.Thread(target=run)
         thread.start()
-        while client.figures.fetched < 3_000_000:
+        while client.stats.fetched < 3_000_000:
             time.sleep(0.01)
         client.stop()
         thread.join(30)
