@@ -46,7 +46,7 @@ class Bench:
         self.work, self.ferry = work, ferry
         self.data, self.out = work / "data", work / "out"
         self.bundle = self.out / f"{TOP}.tar.gz"
-        self.stats: dict[str, dict[str, Figure]] = {}
+        self.figures: dict[str, dict[str, Figure]] = {}
         self.environment = {"PYTHONPATH": str(ROOT), "DATA": str(self.data), "OUT": str(self.out), "LC_ALL": "C"}
         self.tree, self.journal = work / "tree" / TOP, work.with_name(f"{work.name}.jsonl")
         self.done: dict[str, list[float]] = {}
@@ -67,7 +67,7 @@ class Bench:
         """Round ``number`` of a tool, unless it has had all its rounds."""
         if number >= rounds:
             return
-        figure = self.stats.setdefault(step, {}).setdefault(tool, Figure())
+        figure = self.figures.setdefault(step, {}).setdefault(tool, Figure())
         key = f"{step}, {tool}, {number}"
         if key in self.done:
             figure.add(*self.done[key])
@@ -102,7 +102,7 @@ class Bench:
         shell = f"mkdir -p $OUT/t && tar -xzf $OUT/x.tgz -C $OUT/t && cd $OUT/t/{TOP} && sha256sum --quiet -c SHA256SUMS"
         self.measure("verify", "tar -xzf, then sha256sum -c", shell, rounds, number)
         if number < rounds:  # the same command is both: there is no way to prove a tar.gz by sums without unpacking it
-            self.stats.setdefault("unpack", {})["tar -xzf, then sha256sum -c"] = self.stats["verify"][
+            self.figures.setdefault("unpack", {})["tar -xzf, then sha256sum -c"] = self.figures["verify"][
                 "tar -xzf, then sha256sum -c"
             ]
         self.once("rm -rf $OUT/t")
@@ -206,9 +206,9 @@ def measure_all(base: Path, options: argparse.Namespace, sizes: list[float]) -> 
             bench.ours(options.rounds, number)
             bench.limits(options.rounds, number)
         shutil.rmtree(base / f"scale-{size:g}")
-        own = {step: bench.stats[step]["offline-kit"] for step in ("pack", "verify", "unpack")}
+        own = {step: bench.figures[step]["offline-kit"] for step in ("pack", "verify", "unpack")}
         memory.append(max(max(figure.memory) for figure in own.values()))
-        limit = [bench.stats["pack"]["cp, then openssl dgst"], bench.stats["verify"]["openssl dgst, one process a core"]]
+        limit = [bench.figures["pack"]["cp, then openssl dgst"], bench.figures["verify"]["openssl dgst, one process a core"]]
         rows.append(
             [f"{size:g} GiB", *(f"{figure.median:.1f} s" for figure in [*own.values(), *limit]), f"{memory[-1]:.0f} MiB"]
         )
@@ -222,7 +222,7 @@ def measure_all(base: Path, options: argparse.Namespace, sizes: list[float]) -> 
         f"Made by `python -m benchmarks.bundle`. {what}. Machine: {machine()}.\n"
         f"Load before: {before}; after: {load()} (other work on the machine slows every tool: read the ratios,\n"
         f"and the processor seconds, which other work changes least).\n{missing}"
-        f"\n{side_by_side(main_run.stats)}\n{goals(main_run.stats, memory)}\n## Over size\n\n{scaling}"
+        f"\n{side_by_side(main_run.figures)}\n{goals(main_run.figures, memory)}\n## Over size\n\n{scaling}"
     )
 
 

@@ -92,8 +92,8 @@ def _lines(contents: Contents) -> Iterator[str]:
         yield f"    {key:12} {size(image.bytes):>10}  {image.reference or image.source}  {image.config}"
     yield f"  models ({size(contents.totals.models_bytes)})"
     for key, model in contents.models.items():
-        told = f"{model.source}  {model.commit or 'local folder'}  {model.files} files{_parsers(contents, key)}"
-        yield f"    {key:12} {size(model.bytes):>10}  {told}"
+        origin = f"{model.source}  {model.commit or 'local folder'}  {model.files} files{_parsers(contents, key)}"
+        yield f"    {key:12} {size(model.bytes):>10}  {origin}"
 
 
 def _parsers(contents: Contents, key: str) -> str:

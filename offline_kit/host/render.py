@@ -38,9 +38,9 @@ class Origin:
 def render(
     lock: Lock, version: str, config: Mapping[str, bytes], services: Services, origin: Origin
 ) -> tuple[dict[str, bytes], frozenset[str]]:
-    """Path -> content, and which paths can be executed. ``config``: the two files by name, ``services``: what they say.
+    """Path -> content, and which paths can be executed. Raises DiskError.
 
-    Raises DiskError.
+    ``config``: the configuration files by name, ``services``: what they say.
     """
     texts, executables = assets.scripts()
     texts.update(assets.runtime())
@@ -48,8 +48,8 @@ def render(
     texts["deploy/compose.yaml"] = _compose(lock, version, services).encode()
     texts[".env.example"] = _dotenv(services, lock).encode()
     texts.update(assets.monitoring() if "prometheus" in lock.images else {})
-    told = manuals(lock, version, services, scanned=origin.scan is not None)
-    texts.update({name: text.encode() for name, text in told.items()})
+    pages = manuals(lock, version, services, scanned=origin.scan is not None)
+    texts.update({name: text.encode() for name, text in pages.items()})
     texts[PROVENANCE] = provenance(lock, version, origin.manifest)
     if origin.scan is not None:
         texts[RECORD] = canonical(origin.scan.model_dump(mode="json")).encode()

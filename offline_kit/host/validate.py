@@ -20,7 +20,7 @@ class Services:
     """What a configuration says, and where each of its engines runs."""
 
     settings: Settings
-    placement: placement.Plan
+    placement: placement.Placement
 
 
 def check_services(files: Mapping[str, bytes], models: Collection[str], accelerator: Accelerator) -> Services:

@@ -29,7 +29,7 @@ NEWLINE = "\n"
 
 
 def files(
-    settings: Settings, placed: placement.Plan, kit: compose.Kit, pair: Optional[certificate.Pair] = None
+    settings: Settings, placed: placement.Placement, kit: compose.Kit, pair: Optional[certificate.Pair] = None
 ) -> Dict[str, str]:
     """Path below .state/ -> content, of all that apply answers."""
     ports = compose.published(settings, kit)

@@ -22,8 +22,8 @@ def with_parsers(settings: Settings, record: Mapping[str, Any]) -> Settings:
     """``settings`` with the parsers in ``record``: folder of the model -> argument (snake case) -> name."""
     models = []
     for model in settings.models:
-        told = record.get(model.folder) if model.type == "chat" else None
-        names = {str(name).replace("_", "-"): value for name, value in told.items()} if isinstance(told, dict) else {}
+        found = record.get(model.folder) if model.type == "chat" else None
+        names = {str(name).replace("_", "-"): value for name, value in found.items()} if isinstance(found, dict) else {}
         models.append(dataclasses.replace(model, parsers=_known(names)))
     return dataclasses.replace(settings, models=tuple(models))
 

@@ -106,8 +106,8 @@ class LockedImage(Frozen):
     def cuda(self) -> str | None:
         """The version of CUDA in it: by its environment, else by what its torch was built for, else by its library."""
         packages = self.engine.packages if self.engine else {}
-        if (told := self.environment.get("CUDA_VERSION")) or not packages:
-            return told
+        if (named := self.environment.get("CUDA_VERSION")) or not packages:
+            return named
         if built := _BUILT_FOR.search(packages.get("torch", "")):
             return f"{built[1]}.{built[2]}"
         return next((packages[name] for name in CUDA_RUNTIMES if name in packages), None)

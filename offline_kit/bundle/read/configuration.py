@@ -1,4 +1,4 @@
-"""The configuration that a bundle or kit carries: bundle.json and the two files that say which engines run.
+"""The configuration that a bundle or kit carries: bundle.json and the files that say which engines run.
 
 Rules: reads the head of a bundle up to these and no more; of an installed kit, what the operator made of them.
 """

@@ -65,7 +65,7 @@ def _verdicts(scanner: Scanner, files: list[PayloadFile], base: Path, session: S
         if scanner.each:
             _scan_each(scanner, places, base, session.jobs, task)
         elif given:
-            _scan_folder(scanner, root, places, base)
+            _scan_folder(scanner, root, base)
             task.advance(total)
     skipped = f", {len(passed_over)} not scanned" if passed_over else ""
     session.progress.note(f"{scanner.name}: {len(given)} files clean ({size(total)}){skipped}", event="scanned")
@@ -87,7 +87,7 @@ def _scan_each(scanner: Scanner, places: Mapping[str, PayloadFile], base: Path, 
         raise _refused(scanner, found)
 
 
-def _scan_folder(scanner: Scanner, root: Path, places: Mapping[str, PayloadFile], base: Path) -> None:
+def _scan_folder(scanner: Scanner, root: Path, base: Path) -> None:
     """Raises PolicyRefused with the lines that name a file; scanners say of others that they are OK, if anything."""
     ended = _run(scanner, str(root), base, None)
     if ended.code in scanner.clean:

@@ -17,7 +17,7 @@ from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from ..serve import merged
 from ..settings.model import DOTENV, MODELS_JSON, Mistake, Model, Settings
-from ..settings.placement import LIMIT, Plan, place
+from ..settings.placement import LIMIT, Placement, place
 from ..settings.replicas import expand_replicas
 from ..settings.sizes import MIB
 from . import engine_memory as demands
@@ -55,7 +55,7 @@ class Verdict:
     """The plan of a whole host. ``slots``: (key of the model, id of the GPU) -> slot; empty on a CPU."""
 
     settings: Settings
-    placed: Plan
+    placed: Placement
     gpus: Mapping[str, Gpu]
     slots: Mapping[Tuple[str, str], Slot]
     mistakes: Tuple[Mistake, ...]

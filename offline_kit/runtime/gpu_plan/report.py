@@ -83,8 +83,8 @@ def _parsers(verdict: Verdict) -> Iterator[str]:
     """What reads tool calls and reasoning, where the build found it."""
     for model in verdict.settings.models:
         if model.parsers:
-            told = ", ".join(f"{flag.replace('-', ' ')} {name}" for flag, name in sorted(model.parsers.items()))
-            yield f"{model.key}  {told} (by the model's family; 'engine_args' says otherwise)"
+            flags = ", ".join(f"{flag.replace('-', ' ')} {name}" for flag, name in sorted(model.parsers.items()))
+            yield f"{model.key}  {flags} (by the model's family; 'engine_args' says otherwise)"
 
 
 def _conclusion(verdict: Verdict, found: Sequence[Suggestion]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from typing import Any, Dict, List
 
 from .. import parsers, serve
 from ..settings.model import Settings
-from ..settings.placement import Plan, waits_for, world_size
+from ..settings.placement import Placement, waits_for, world_size
 from ..settings.replicas import Engine, engines
 from ..settings.routes import needs_router
 from . import gateway, monitoring, networks, plain_yaml
@@ -30,9 +30,9 @@ _INTERNAL = {"internal": True, "driver_opts": {"com.docker.network.bridge.inhibi
 _HEALTH = ["CMD", "python3", "-I", "-S", "/opt/offline-kit/runtime/healthcheck.py"]
 
 
-def project(settings: Settings, plan: Plan, kit: Kit) -> Dict[str, Any]:
-    """The Compose file as data. ``plan`` is that of ``replicas.spread(settings)``."""
-    services = {engine.service: _engine(engine, settings, plan, kit) for engine in engines(settings)}
+def project(settings: Settings, placed: Placement, kit: Kit) -> Dict[str, Any]:
+    """The Compose file as data. ``placed``: where the engines of ``settings``, replicas expanded, run."""
+    services = {engine.service: _engine(engine, settings, placed, kit) for engine in engines(settings)}
     if needs_router(settings):
         services["router"] = _router(settings, kit)
     services["gateway"] = _gateway(settings, kit)
@@ -41,16 +41,16 @@ def project(settings: Settings, plan: Plan, kit: Kit) -> Dict[str, Any]:
     return {"services": services, "networks": {**dict.fromkeys(inside, _INTERNAL), networks.EDGE: {}}}
 
 
-def text(settings: Settings, plan: Plan, kit: Kit) -> str:
+def text(settings: Settings, placed: Placement, kit: Kit) -> str:
     """The Compose file as YAML."""
     # A dollar sign means a variable to Compose; none is meant here.
-    data = json.loads(json.dumps(project(settings, plan, kit)).replace("$", "$$"))
+    data = json.loads(json.dumps(project(settings, placed, kit)).replace("$", "$$"))
     return HEADER + plain_yaml.text(data)
 
 
-def groups(settings: Settings, plan: Plan, kit: Kit) -> List[List[str]]:
+def groups(settings: Settings, placed: Placement, kit: Kit) -> List[List[str]]:
     """Services in the order of starting, side by side within a group: engines, gateway, monitoring."""
-    order = [[f"engine-{key}" for key in group] for group in plan.order]
+    order = [[f"engine-{key}" for key in group] for group in placed.order]
     front = [["router"]] if needs_router(settings) else []
     watch = list(monitoring.services(settings, kit))
     return [*order, *front, ["gateway"], *([watch] if watch else [])]
@@ -66,7 +66,7 @@ def published(settings: Settings, kit: Kit) -> Dict[int, str]:
     return {**ports, **monitoring.published(settings, kit)}
 
 
-def _engine(engine: Engine, settings: Settings, plan: Plan, kit: Kit) -> Dict[str, Any]:
+def _engine(engine: Engine, settings: Settings, placed: Placement, kit: Kit) -> Dict[str, Any]:
     model = engine.model
     # Weights pass through memory, however many gigabytes they are: without a memory_limit it is most of what the host has.
     service = common(kit, "engine", model.memory_limit or kit.memory, pids=32768)
@@ -104,11 +104,11 @@ def _engine(engine: Engine, settings: Settings, plan: Plan, kit: Kit) -> Dict[st
     # An edit of the configuration that changes the command makes Compose recreate this engine, and no other.
     service["labels"]["offline-kit.arguments"] = digest(serve.argv(settings, model.key))
     service["labels"]["offline-kit.model"] = model.name
-    before = waits_for(plan, engine.key)
+    before = waits_for(placed, engine.key)
     if before:
         service["depends_on"] = {f"engine-{key}": {"condition": "service_healthy"} for key in before}
     if settings.device == "nvidia":
-        devices = {"driver": "nvidia", "device_ids": list(plan.gpus[engine.key]), "capabilities": ["gpu"]}
+        devices = {"driver": "nvidia", "device_ids": list(placed.gpus[engine.key]), "capabilities": ["gpu"]}
         service["deploy"] = {"resources": {"reservations": {"devices": [devices]}}}
     if world_size(model, settings) > 1:
         # The processes of one engine exchange tensors through shared memory; it is taken only as it is used.

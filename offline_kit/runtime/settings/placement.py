@@ -21,7 +21,7 @@ GpusOf = Dict[str, Tuple[str, ...]]
 
 
 @dataclass(frozen=True)
-class Plan:
+class Placement:
     """GPUs of each model, load of each GPU, and the order of starting: groups of keys, side by side within a group."""
 
     gpus: Mapping[str, Tuple[str, ...]]
@@ -39,21 +39,21 @@ def world_size(model: Model, settings: Settings) -> int:
     return size
 
 
-def place(settings: Settings) -> Tuple[Plan, List[Mistake]]:
+def place(settings: Settings) -> Tuple[Placement, List[Mistake]]:
     """Where each model runs, and what is wrong with that."""
     if settings.device == "cpu":
         keys = tuple(model.key for model in settings.models)
-        return Plan(dict.fromkeys(keys, ()), {}, (keys,)), []
+        return Placement(dict.fromkeys(keys, ()), {}, (keys,)), []
     too_large = [mistake for model in settings.models for mistake in check_size(model, settings)]
     if too_large:
-        return Plan({}, {}, ()), too_large
+        return Placement({}, {}, ()), too_large
     gpus, load = _places(settings)
     mistakes = [
         mistake
         for model in settings.models
         for mistake in _check_placement(model, world_size(model, settings), gpus[model.key], settings)
     ]
-    return Plan(gpus, load, start_order(gpus)), mistakes + _check_load(settings, gpus, load)
+    return Placement(gpus, load, start_order(gpus)), mistakes + _check_load(settings, gpus, load)
 
 
 def _places(settings: Settings) -> Tuple[GpusOf, Dict[str, float]]:
@@ -148,7 +148,7 @@ def start_order(gpus: Mapping[str, Tuple[str, ...]]) -> Tuple[Tuple[str, ...], .
     return tuple(tuple(key for key in gpus if level[key] == number) for number in range(max(level.values(), default=-1) + 1))
 
 
-def waits_for(plan: Plan, key: str) -> Tuple[str, ...]:
+def waits_for(placed: Placement, key: str) -> Tuple[str, ...]:
     """The models that must be healthy before ``key`` starts: those of earlier groups on the same GPUs."""
-    earlier = [other for group in plan.order for other in group][: [k for group in plan.order for k in group].index(key)]
-    return tuple(other for other in earlier if set(plan.gpus[other]) & set(plan.gpus[key]))
+    earlier = [other for group in placed.order for other in group][: [k for group in placed.order for k in group].index(key)]
+    return tuple(other for other in earlier if set(placed.gpus[other]) & set(placed.gpus[key]))

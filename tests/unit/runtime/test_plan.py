@@ -90,7 +90,7 @@ def test_engines_that_share_a_gpu_start_one_after_another() -> None:
         {"chat": ("0", "1"), "embedding": ("0",), "rerank": ("1",), "other": ("2",), "last": ("0", "2")}
     )
     assert order == (("chat", "other"), ("embedding", "rerank"), ("last",))
-    placed = placement.Plan(
+    placed = placement.Placement(
         {"chat": ("0", "1"), "embedding": ("0",), "rerank": ("1",)}, {}, (("chat",), ("embedding", "rerank"))
     )
     assert [placement.waits_for(placed, key) for key in placed.gpus] == [(), ("chat",), ("chat",)]
