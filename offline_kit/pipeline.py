@@ -25,7 +25,7 @@ from offline_kit.common.files import replace_file
 from offline_kit.common.redact import find_secret
 from offline_kit.common.units import size
 from offline_kit.host.render import Origin, render
-from offline_kit.host.target_check import check_target, engine_image
+from offline_kit.host.target_check import check_target, engine_image, refused_numbers
 from offline_kit.intake.fetch import fetch, fetch_image, missing_bytes, payload_bytes
 from offline_kit.intake.images.engine_facts import engine_facts
 from offline_kit.intake.models import findings
@@ -111,6 +111,10 @@ def check_models(project: Project, lock: Lock, session: Session, *, said: Lock |
     for finding in found:
         if not finding.refused:
             session.progress.note(f"warning: {finding}", event="finding", where=finding.where, what=finding.what)
+    if project.manifest.target is None and said is None:
+        for mistake in refused_numbers(lock, settings):
+            where = f"{mistake.file}: {mistake.field}"
+            session.progress.note(f"warning: {mistake}", event="finding", where=where, what=mistake.what)
     if refused := [finding for finding in found if finding.refused]:
         more = [str(finding) for finding in refused[1:]]
         raise SpecError(refused[0].what, where=refused[0].where, remedy="\n".join([refused[0].remedy, *more]))

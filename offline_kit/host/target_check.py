@@ -12,11 +12,13 @@ from collections.abc import Mapping
 
 from offline_kit.common.errors import SpecError
 from offline_kit.runtime.gpu_plan import gpus, report
+from offline_kit.runtime.gpu_plan.arguments import read
 from offline_kit.runtime.gpu_plan.engine_memory import Facts
 from offline_kit.runtime.gpu_plan.evaluate import Image, Verdict, evaluate
+from offline_kit.runtime.gpu_plan.refusals.model_limits import model_limits
 from offline_kit.runtime.gpu_plan.suggest import Suggestion, suggestions
 from offline_kit.runtime.kit import image_of
-from offline_kit.runtime.settings.model import Settings
+from offline_kit.runtime.settings.model import Mistake, Settings
 from offline_kit.spec.lock import Lock, LockedImage, ModelFacts
 from offline_kit.spec.manifest import Manifest, Target
 
@@ -49,6 +51,21 @@ def engine_image(locked: LockedImage | None) -> Image:
     if locked is None:
         return Image()
     return image_of({"cuda": locked.cuda, "vllm": locked.vllm, "kernels": locked.kernels})
+
+
+def refused_numbers(lock: Lock, settings: Settings) -> tuple[Mistake, ...]:
+    """Numbers in ``settings`` that vLLM refuses with these models, whatever the GPU: to be told where no target is named."""
+    found: list[Mistake] = []
+    vllm = engine_image(lock.images.get("engine")).vllm
+    small, large = cards("24GiB").values(), cards("80GiB").values()  # defaults differ between them
+    for model in settings.models:
+        locked = lock.models.get(model.folder)
+        if locked is None or locked.facts is None:
+            continue
+        arch = Facts.of(locked.facts.model_dump(mode="json")).arch
+        told = [set(model_limits(model, arch, read(model, settings, arch, gpu, vllm))) for gpu in (*small, *large)]
+        found += sorted(told[0] & told[1], key=str)
+    return tuple(found)
 
 
 def check_target(manifest: Manifest, lock: Lock, settings: Settings) -> tuple[str, ...]:

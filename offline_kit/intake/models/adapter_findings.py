@@ -1,18 +1,23 @@
-"""Whether what an engine's arguments name besides its model is in the kit: drafters, adapters, tokenizers.
+"""Whether what an engine's arguments name besides its model is in the kit: drafters, adapters, tokenizers, templates, parsers.
 
-Rules: no engine reaches a hub, so a name of one is refused; an adapter's rank has to be one that the engine reserves for.
+Rules: no engine reaches a hub, so a name of one is refused; what else is named outside of /models can only be in the engine
+image, which is warned of; an adapter's rank has to be one that the engine reserves for. A chat template is the text itself
+where it holds a brace or a line break (vLLM: ``chat_utils.py`` load_chat_template).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath
 from typing import Any
 
 from offline_kit.intake.models.engine_findings import Finding
+from offline_kit.runtime.gpu_plan.arguments import as_object
 from offline_kit.runtime.settings.model import lora_modules
 from offline_kit.spec.lock import Lock, LockedModel
 
 _RANK = 16  # vLLM's max_lora_rank where none is given
+_FILES = ("chat_template", "tool_parser_plugin", "reasoning_parser_plugin")
 
 
 def of_named(key: str, args: Mapping[str, Any], lock: Lock, served: LockedModel) -> Iterator[Finding]:
@@ -23,6 +28,7 @@ def of_named(key: str, args: Mapping[str, Any], lock: Lock, served: LockedModel)
         if _model_at(place, lock) is None:
             remedy = "add it to 'models' of the manifest under a key of its own, and name it /models/KEY here"
             yield Finding(True, f"{key}: engine_args.{argument}", f"'{place}' is not in the kit", remedy)
+    yield from _files(key, args, lock)
     if adapters and not args.get("enable_lora"):
         remedy = 'say "enable_lora": true in its engine_args'
         yield Finding(False, f"{key}: engine_args.lora_modules", "names adapters, and enable_lora is not set", remedy)
@@ -47,11 +53,29 @@ def _unnamed(where: str, modules: object) -> Iterator[Finding]:
 
 
 def _models(args: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
-    draft = args.get("speculative_config")
-    if isinstance(draft, Mapping) and draft.get("model"):
+    draft = as_object(args.get("speculative_config"))
+    if draft.get("model"):
         yield "speculative_config", draft["model"]
-    if args.get("tokenizer"):
-        yield "tokenizer", args["tokenizer"]
+    for argument in ("tokenizer", "hf_config_path", "generation_config"):
+        if args.get(argument) and args[argument] not in ("auto", "vllm"):
+            yield argument, args[argument]
+
+
+def _files(key: str, args: Mapping[str, Any], lock: Lock) -> Iterator[Finding]:
+    """Files that arguments name; the engine starts in the root folder."""
+    for argument in _FILES:
+        place = args.get(argument)
+        if not isinstance(place, str) or set(place) & set("{}\n") or not ("/" in place or "." in place):
+            continue
+        path = PurePosixPath("/", place)
+        model = _model_at(path, lock)
+        where = f"{key}: engine_args.{argument}"
+        if path.parts[:2] != ("/", "models"):
+            remedy = f"unless the image has it, add it to the model ('add' in the manifest) and write /models/KEY/{path.name}"
+            yield Finding(False, where, f"'{place}' is not in the kit: the engine image must have it", remedy)
+        elif model is None or "/".join(path.parts[3:]) not in {file.path for file in model.files}:
+            remedy = "correct it, look at 'include' and 'exclude', or add the file to the model ('add' in the manifest)"
+            yield Finding(True, where, f"there is no file '{place}' in the kit", remedy)
 
 
 def _model_at(place: object, lock: Lock) -> LockedModel | None:

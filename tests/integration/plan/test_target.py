@@ -101,6 +101,18 @@ def test_what_cannot_run_on_its_target_is_refused_before_any_weights_come(projec
     assert shown.returncode == 3 and hub.log == [] and f"{shown.stdout.strip()}" in done.stderr
 
 
+def test_a_length_that_the_model_was_not_made_for_is_told_without_a_target(project: Project) -> None:
+    manifest = json.loads(project.manifest.read_text())
+    del manifest["target"]
+    project.manifest.write_text(json.dumps(manifest))
+    (config,) = project.folder.rglob("models.json")
+    models = json.loads(config.read_text())["models"]
+    change(config, models={**models, "chat": {**models["chat"], "max_model_len": 1 << 20}})
+    done = project.build()
+    assert done.returncode == 0, done.stderr
+    assert "warning: config/models.json: models.chat.max_model_len: 1048576 is more than the" in done.stderr
+
+
 def test_the_same_for_a_larger_gpu_is_built(project: Project, hub: Hub) -> None:
     change(project.manifest, target={"gpus": "1x16GiB"})
     done = project.build()

@@ -363,6 +363,40 @@ def test_what_is_served_with_a_model_fits_it(tmp_path: Path) -> None:
     assert said(speculative_config={"model": "/models/eagle", "method": "eagle"}) == []
 
 
+NAMED: dict[str, tuple[dict[str, Any], str | None]] = {
+    "a template of the kit": ({"chat_template": "/models/chat/config.json"}, None),
+    "the same, from the root folder": ({"chat_template": "models/chat/config.json"}, None),
+    "a template as text": ({"chat_template": "{{ messages }}"}, None),
+    "a template that is not there": (
+        {"chat_template": "/models/chat/none.jinja"},
+        "refused chat_template: there is no file '/models/chat/none.jinja' in the kit",
+    ),
+    "a template of the image": (
+        {"chat_template": "examples/tool_chat_template_hermes.jinja"},
+        "warned chat_template: 'examples/tool_chat_template_hermes.jinja' is not in the kit: the engine image must have it",
+    ),
+    "a parser that is not there": (
+        {"tool_parser_plugin": "/models/other/p.py"},
+        "refused tool_parser_plugin: there is no file",
+    ),
+    "a configuration of a hub": ({"hf_config_path": "o/m"}, "refused hf_config_path: 'o/m' is not in the kit"),
+    "a way of generating of a hub": ({"generation_config": "o/m"}, "refused generation_config: 'o/m' is not in the kit"),
+    "ways of generating": ({"generation_config": "vllm"}, None),
+    "a drafter in JSON": (
+        {"speculative_config": '{"model": "o/draft", "num_speculative_tokens": 3}'},
+        "refused speculative_config: 'o/draft' is not in the kit",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", NAMED)
+def test_what_arguments_name_is_in_the_kit(tmp_path: Path, kind: str) -> None:
+    args, text = NAMED[kind]
+    said = [("refused " if one.refused else "warned ") + str(one) for one in found(tmp_path, whole(), **args)]
+    said = [one.replace("mine: engine_args.", "").partition(" -> ")[0] for one in said]
+    assert said == [] if text is None else len(said) == 1 and said[0].startswith(text)
+
+
 ENGINES: dict[str, tuple[EngineFacts, str | None]] = {
     "whole": (engine(), None),
     "other cubins": (engine(flashinfer_cubin="0.6.13"), "has flashinfer-cubin 0.6.13 beside flashinfer-python 0.7.2"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -14,7 +15,7 @@ import pytest
 
 from offline_kit.common.digest import Digest
 from offline_kit.common.errors import SpecError
-from offline_kit.host.target_check import check_target
+from offline_kit.host.target_check import check_target, refused_numbers
 from offline_kit.host.validate import check_services
 from offline_kit.runtime import kit
 from offline_kit.runtime.gpu_plan import gpus
@@ -210,6 +211,18 @@ def test_a_target_is_refused_before_anything_is_fetched() -> None:
     assert refused.value.exit_code == 3 and "what would start:" in str(refused.value)
     with pytest.raises(SpecError, match="neither a size such as 48GiB nor a known GPU"):
         check_target(*_project("2x Voodoo"))
+
+
+def test_numbers_that_no_card_takes_are_known_without_a_target() -> None:
+    _, lock, settings = _project(None)
+    assert refused_numbers(lock, settings) == ()
+    wrong = dataclasses.replace(settings.models[0], max_model_len=1_000_000, tensor_parallel_size=3)
+    told = [str(mistake) for mistake in refused_numbers(lock, dataclasses.replace(settings, models=(wrong,)))]
+    assert len(told) == 2 and "1000000 is more than the" in told[0] and "3 does not divide its" in told[1]
+    tight = dataclasses.replace(settings.models[0], engine_args={"max-num-seqs": 300, "enable-chunked-prefill": True})
+    assert refused_numbers(lock, dataclasses.replace(settings, models=(tight,))) == (), (
+        "what depends on the card is left to plan"
+    )
 
 
 def test_the_shipped_configuration_fits_the_cards_that_it_names() -> None:
