@@ -20,11 +20,6 @@ KEY = "A/key+of=16~or.more"
 ENV = {"DOCKER_HOST": "unix:///nonexistent.sock"}
 
 
-@pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory) -> scripts_kit.Shelf:
-    return scripts_kit.make_shelf(tmp_path_factory.mktemp("shelf"), small=True)
-
-
 @pytest.fixture
 def kit(shelf: scripts_kit.Shelf, tmp_path: Path) -> Path:
     """A kit that looks installed."""

@@ -17,16 +17,6 @@ from tests.support import scripts_kit
 FAR = {"DOCKER_HOST": "unix:///nonexistent.sock"}
 
 
-@pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory) -> scripts_kit.Shelf:
-    return scripts_kit.make_shelf(tmp_path_factory.mktemp("shelf"), small=True)
-
-
-@pytest.fixture
-def kit(shelf: scripts_kit.Shelf, tmp_path: Path) -> Path:
-    return scripts_kit.make_kit(shelf, tmp_path / "a kit")
-
-
 def edit(kit: Path) -> None:
     """What an operator may do once the kit is installed."""
     (kit / "config/models.json").write_text("{}")
@@ -155,9 +145,9 @@ def test_a_script_that_is_a_pipe_is_not_waited_for(kit: Path) -> None:
     assert done.returncode == 20 and "not a plain file" in done.stderr
 
 
-def test_a_journal_of_elsewhere_runs_nothing(kit: Path, tmp_path: Path) -> None:
+def test_a_journal_of_elsewhere_runs_nothing(shelf: scripts_kit.Shelf, kit: Path, tmp_path: Path) -> None:
     """.state/upgrade of a stranger names a folder whose scripts would be run."""
-    trap = scripts_kit.make_kit(scripts_kit.make_shelf(tmp_path / "shelf", small=True), tmp_path / "trap")
+    trap = scripts_kit.make_kit(shelf, tmp_path / "trap")
     (trap / "scripts/deploy.sh").write_text(f"#!/bin/sh\ntouch '{tmp_path}/ran'\n")
     (kit / ".state").mkdir()
     (kit / ".state/upgrade").write_text(f"PHASE=done\nTO={trap}\n")

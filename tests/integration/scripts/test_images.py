@@ -15,11 +15,6 @@ from tests.support import scripts_kit
 from tests.testbed.dockerd import Dockerd
 
 
-@pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory) -> scripts_kit.Shelf:
-    return scripts_kit.make_shelf(tmp_path_factory.mktemp("shelf"), small=True)
-
-
 @pytest.fixture
 def kit(shelf: scripts_kit.Shelf, tmp_path: Path, dockerd: Dockerd) -> Iterator[Path]:
     yield scripts_kit.make_kit(shelf, tmp_path / "a kit")

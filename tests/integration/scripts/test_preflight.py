@@ -25,16 +25,6 @@ from tests.testbed.dockerd import Dockerd
 Findings = dict[str, tuple[str, str, str]]
 
 
-@pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory) -> scripts_kit.Shelf:
-    return scripts_kit.make_shelf(tmp_path_factory.mktemp("shelf"), small=True)
-
-
-@pytest.fixture
-def kit(shelf: scripts_kit.Shelf, tmp_path: Path) -> Path:
-    return scripts_kit.make_kit(shelf, tmp_path / "a kit")
-
-
 def preflight(kit: Path, *arguments: str, env: Mapping[str, str]) -> tuple[int, Findings]:
     """Exit code, and check -> (level, found, remedy), of several findings the worst; asserts that nothing changed."""
     before = snapshot(kit)

@@ -63,9 +63,9 @@ FORMS: dict[str, Callable[[str], str]] = {
 
 
 @pytest.fixture(scope="module")
-def kit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def kit(shelf: scripts_kit.Shelf, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("secrets")
-    made = scripts_kit.make_kit(scripts_kit.make_shelf(folder / "shelf", small=True), folder / "a kit")
+    made = scripts_kit.make_kit(shelf, folder / "a kit")
     assert scripts_kit.run(made, "scripts/verify.sh").returncode == 0, "this host knows the folder from now on"
     (made / ".state/tls").mkdir(parents=True)
     checked = hashlib.sha256(b"services: {}\n").hexdigest() + "\n"

@@ -53,16 +53,6 @@ PATH_TOOLS = (
 )
 
 
-@pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory) -> scripts_kit.Shelf:
-    return scripts_kit.make_shelf(tmp_path_factory.mktemp("shelf"), small=True)
-
-
-@pytest.fixture
-def kit(shelf: scripts_kit.Shelf, tmp_path: Path) -> Path:
-    return scripts_kit.make_kit(shelf, tmp_path / "a kit")
-
-
 def limited_path(folder: Path, *left_out: str) -> str:
     """A PATH with nothing but links to PATH_TOOLS, less `left_out`."""
     folder.mkdir()

@@ -34,8 +34,8 @@ esac
 
 
 @pytest.fixture
-def kit(tmp_path: Path) -> Path:
-    kit = scripts_kit.make_kit(scripts_kit.make_shelf(tmp_path / "shelf", small=True), tmp_path / "a kit")
+def kit(shelf: scripts_kit.Shelf, tmp_path: Path) -> Path:
+    kit = scripts_kit.make_kit(shelf, tmp_path / "a kit")
     assert scripts_kit.run(kit, "scripts/verify.sh").returncode == 0, "this host knows the folder from now on"
     (kit / ".env").write_text("OFFLINE_KIT_DEVICE=cpu\n")
     checked = hashlib.sha256(b"{}").hexdigest() + "\n"

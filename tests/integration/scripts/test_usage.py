@@ -34,9 +34,8 @@ NEVER_EMPTY = {
 
 
 @pytest.fixture(scope="module")
-def kit(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("usage")
-    return scripts_kit.make_kit(scripts_kit.make_shelf(folder / "shelf", small=True), folder / "a kit")
+def kit(shelf: scripts_kit.Shelf, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return scripts_kit.make_kit(shelf, tmp_path_factory.mktemp("usage") / "a kit")
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -97,8 +96,8 @@ def test_outside_a_kit_the_scripts_say_so(tmp_path: Path, kit: Path) -> None:
     assert done.returncode == 20 and "not an unpacked kit" in done.stderr
 
 
-def test_a_kit_of_a_later_format_is_refused(kit: Path, tmp_path: Path) -> None:
-    other = scripts_kit.make_kit(scripts_kit.make_shelf(tmp_path / "shelf", small=True), tmp_path / "kit")
+def test_a_kit_of_a_later_format_is_refused(shelf: scripts_kit.Shelf, tmp_path: Path) -> None:
+    other = scripts_kit.make_kit(shelf, tmp_path / "kit")
     text = (other / "deploy/kit.env").read_text().replace("KIT_FORMAT=1", "KIT_FORMAT=2")
     scripts_kit.rewrite(other, "deploy/kit.env", text.encode())
     done = scripts_kit.run(other, "scripts/verify.sh")

@@ -27,8 +27,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def kit(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Path:
-    shelf = scripts_kit.make_shelf(tmp_path_factory.mktemp("shelf"), small=True)
+def kit(shelf: scripts_kit.Shelf, tmp_path: Path) -> Path:
     made = scripts_kit.make_kit(shelf, tmp_path / "a kit")
     (made / "scripts/lib/kit/receipt.sh").write_text('echo "the kit ran"; exit 0\n')  # what an attacker's kit would do
     sums = subprocess.run(
