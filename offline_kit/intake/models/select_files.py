@@ -4,8 +4,8 @@ Rules: ``include`` and ``exclude`` are decided first; then, unless the manifest 
 run code when it is loaded comes along: beside safetensors it is left out, as the only form of the weights it is refused by
 name. ``pytorch_model*.bin`` is judged by its own folder (a module of a model may have its weights in no other form), every
 other pickle by the whole model (training states and original checkpoints lie in folders of their own). Weights for other
-frameworks are left out beside safetensors: vLLM never loads them. The same weights in two forms are carried once. What git
-keeps for itself is no part of a model.
+frameworks are left out beside safetensors: vLLM never loads them. The same weights in two forms are carried once. What git, the
+tools of hubs and desktops keep for themselves is no part of a model.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _CONSOLIDATED = "consolidated*.safetensors*"
 
 def choose(paths: Iterable[str], entry: ModelSpec, model: str) -> list[str]:
     """The wanted ones of ``paths``, sorted. Raises SpecError (pickled weights alone; a pattern or demand fits nothing)."""
-    listed = sorted(path for path in paths if not _belongs_to_git(path))
+    listed = sorted(path for path in paths if not _is_of_a_tool(path))
     _refuse_idle_patterns(entry.include, listed, model)
     asked = [path for path in listed if is_wanted(path, entry)]
     _refuse_idle_conversion(asked, entry, model)
@@ -130,9 +130,12 @@ def _refuse_idle_patterns(patterns: Iterable[str], paths: list[str], model: str)
         raise SpecError(f"include: no file matches {', '.join(repr(pattern) for pattern in idle)}", where=model)
 
 
-def _belongs_to_git(path: str) -> bool:
+def _is_of_a_tool(path: str) -> bool:
+    """Whether git, ``hf download``, ``modelscope download`` (its unfinished files, too) or a desktop left it."""
     parts = path.split("/")
-    return any(part.startswith(".git") for part in parts) or parts[:2] == [".cache", "huggingface"] or parts[-1] == ".DS_Store"
+    if any(part.startswith(".git") or part == "._____temp" for part in parts) or parts[:2] == [".cache", "huggingface"]:
+        return True
+    return parts[-1] in (".DS_Store", ".msc", ".mv", ".mdl")
 
 
 def _tensors(paths: Iterable[str]) -> list[str]:

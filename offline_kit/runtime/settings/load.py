@@ -13,7 +13,7 @@ import re
 from typing import Any, Collection, Dict, Iterable, List, Mapping, Optional, Tuple
 
 from . import api_keys, environment, features, model_fields, parse
-from .model import DEVICES, DOTENV, MODELS_JSON, ConfigError, Mistake, Model, Settings, port_variable
+from .model import DEVICES, DOTENV, ENGINE_YAML, MODELS_JSON, ConfigError, Mistake, Model, Settings, port_variable
 
 ROUTER_PORT = 8000
 _KEY = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
@@ -49,6 +49,9 @@ def load_settings(
     mistakes: List[Mistake] = []
     entries = parse.models_json(models_json, mistakes)
     common = model_fields.engine_args(parse.engine_yaml(engine_yaml, mistakes), "", mistakes)
+    if "lora-modules" in common:  # clients choose an engine by these names, and only one can be meant
+        remedy = f"write lora_modules into engine_args of the model that they are for, in {MODELS_JSON}"
+        mistakes.append(Mistake(ENGINE_YAML, "lora-modules", "adapters are those of one model", remedy))
     env = parse.dotenv(dotenv, mistakes)
     models: List[Model] = []
     for key, entry in entries.items():

@@ -22,12 +22,19 @@ from offline_kit.spec.manifest import ModelSpec
 from tests.support import intake_samples as parts
 
 FILES = {"model.safetensors": parts.safetensors({"w": b"x" * 1000}), "config.json": b"{}", "sub/a.json": b"[]"}
+# what git and the tools of hubs keep beside a model
+OF_TOOLS = {
+    ".cache/huggingface/x": b"",
+    "._____temp/model-00002-of-00002.safetensors": b"not yet whole",
+    ".msc": b"",
+    ".mv": b"",
+}
 WANTED = Digest.of(b"")
 
 
 @pytest.fixture
 def context(tmp_path: Path) -> Iterator[Context]:
-    parts.write(tmp_path / "model", {**FILES, ".git/HEAD": b"", "old.bin": b"pickle", ".cache/huggingface/x": b""})
+    parts.write(tmp_path / "model", {**FILES, ".git/HEAD": b"", "old.bin": b"pickle", **OF_TOOLS})
     with HttpClient(parts.QUICK) as client:
         yield Context(Store(tmp_path / "store"), client, tmp_path, "linux/amd64", Silent())
 

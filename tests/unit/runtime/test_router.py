@@ -11,6 +11,8 @@ import pytest
 
 from offline_kit.runtime.render.gateway import model_lists
 from offline_kit.runtime.router import decide, model_of
+from offline_kit.runtime.settings.load import load_settings
+from offline_kit.runtime.settings.model import ConfigError
 from tests.unit.runtime.test_config import entry
 from tests.unit.runtime.test_options import load, mistakes
 
@@ -75,3 +77,12 @@ def test_a_name_is_given_once_among_models_and_adapters() -> None:
     assert "models.b.name: 'base-b' is already the name of 'a'" in found
     twice = {"engine_args": {"lora_modules": ["s=/models/x", "s=/models/y"]}}
     assert "engine_args.lora_modules: 's' is already the name of 'a'" in mistakes(models={"a": entry(**twice)})
+
+
+def test_adapters_for_all_engines_are_refused() -> None:
+    """Every engine would serve them, and the gateway would list and reach none."""
+    models = json.dumps({"models": {"a": entry()}})
+    with pytest.raises(
+        ConfigError, match=r"vllm_config.yaml: lora-modules: adapters are those of one model -> write lora_modules"
+    ):
+        load_settings(models, "enable_lora: true\nlora_modules: ['sql=/models/sql']\n")
