@@ -27,6 +27,7 @@ _REMEDY = "run 'offline-kit lock' to write it anew"
 
 # CUDA's own library, as PyPI names it
 CUDA_RUNTIMES = ("nvidia-cuda-runtime", "nvidia-cuda-runtime-cu13", "nvidia-cuda-runtime-cu12")
+_DEMANDED = re.compile(r"cuda>=([0-9.]+)")
 _BUILT_FOR = re.compile(r"\+cu([0-9]{2})([0-9])")
 
 # On disk the field keeps the name "wanted", which locks of earlier versions have.
@@ -106,7 +107,9 @@ class LockedImage(Frozen):
     def cuda(self) -> str | None:
         """The version of CUDA in it: by its environment, else by what its torch was built for, else by its library."""
         packages = self.engine.packages if self.engine else {}
-        if (named := self.environment.get("CUDA_VERSION")) or not packages:
+        demanded = _DEMANDED.match(self.environment.get("NVIDIA_REQUIRE_CUDA", ""))
+        named = self.environment.get("CUDA_VERSION") or (demanded[1] if demanded else None)
+        if named or not packages:
             return named
         if built := _BUILT_FOR.search(packages.get("torch", "")):
             return f"{built[1]}.{built[2]}"

@@ -7,7 +7,6 @@ layout once; a name that would mean two images is refused.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 from offline_kit.bundle.format import paths
@@ -18,6 +17,8 @@ from offline_kit.spec.manifest import canonical
 from offline_kit.spec.names import ImageReference
 
 _VERSION = {"imageLayoutVersion": "1.0.0"}
+_RELEASE = re.compile(r"[0-9]{1,3}\.[0-9]{1,3}(\.[0-9]{1,3})?(?![0-9])")
+_KERNEL = re.compile(r"[0-9]{1,2}\.[0-9][af]?(\+PTX)?")
 
 
 def names_of(key: str, image: LockedImage) -> list[str]:
@@ -79,16 +80,12 @@ def _expect(key: str, image: LockedImage) -> str:
     lines += [f"MANIFEST={image.manifest.digest}"]
     lines += [f"INDEX={image.index}"] if image.index else []
     lines += [f"SIZE={image_bytes(image)}"]
-    lines += [f"CUDA={cuda}" for cuda in _cuda(image.environment)]
+    # Of what an image says of itself, only what has the form that the host's scripts know.
+    lines += [f"CUDA={match.group()}" for match in [_RELEASE.match(image.cuda or "")] if match]
+    known = image.kernels and all(_KERNEL.fullmatch(item) for item in image.kernels)
+    lines += [f"KERNELS={' '.join(image.kernels)}"] if known else []
     lines += [f"DIFF_ID={layer.diff_id}" for layer in image.layers]
     return "".join(f"{line}\n" for line in lines)
-
-
-def _cuda(environment: Mapping[str, str]) -> list[str]:
-    """The CUDA version that the image was made with, as far as its variables say it."""
-    said = environment.get("CUDA_VERSION") or environment.get("NVIDIA_REQUIRE_CUDA", "").removeprefix("cuda>=")
-    found = re.match(r"[0-9]{1,3}\.[0-9]{1,3}(\.[0-9]{1,3})?(?![0-9])", said)
-    return [found.group()] if found else []
 
 
 def _blob(hex_digits: str) -> str:

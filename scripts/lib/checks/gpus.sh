@@ -16,7 +16,7 @@ GPUS_SH=yes
 # shellcheck source-path=SCRIPTDIR/lib source-path=SCRIPTDIR/.. source=kit/images.sh
 . "${BASH_SOURCE[0]%/*}/../kit/images.sh"
 
-GPU_USED=() SLICES_USED=() GPU_WRONG=()
+GPU_USED=() SLICES_USED=() GPU_WRONG=() GPU_KERNELS=''
 
 check_gpus() {
     local said id
@@ -40,7 +40,7 @@ check_driver() { # against the CUDA of the engine image: major versions need a d
     gpu_fact "${GPU_IDS[0]}" driver_version
     version=$REPLY
     image_expect engine
-    cuda=${EXPECT[CUDA]}
+    cuda=${EXPECT[CUDA]} GPU_KERNELS=${EXPECT[KERNELS]}
     case "$cuda" in
         11.*) needed=450 ;;
         12.*) needed=525 ;;
@@ -156,6 +156,7 @@ check_gpu() { # check_gpu INDEX
     fi
     if [[ "$capability" =~ ^[0-9]+\.[0-9]+$ ]]; then
         at_least "$capability" 7.5 || { bad=yes && finding FAIL "GPU $id" "$name has compute capability $capability; vLLM's images have code for 7.5 and later" 'use a newer GPU (Turing or later)'; }
+        [[ -n "$bad" ]] || has_kernels "$capability" || { bad=yes && finding FAIL "GPU $id" "$name has compute capability $capability; the engine image has kernels for $GPU_KERNELS" 'use another GPU, or build the bundle with an engine image for this one'; }
     else
         bad=yes
         finding WARN "GPU $id" "$name: this driver does not say the compute capability" 'look it up: vLLM needs 7.5 or later; the test in the loaded image will tell'
@@ -186,6 +187,22 @@ check_gpu() { # check_gpu INDEX
     elif [[ -z "$bad" ]]; then
         finding OK "GPU $id" "$name: $total MiB${free:+, $free MiB free}${capability:+, compute capability $capability}"
     fi
+}
+
+has_kernels() { # has_kernels CAPABILITY: the image names kernels that run on it, or none at all; those for 8.0 run on 8.6, those for 9.0a on 9.0 alone
+    local kernel form='^([0-9]+)[.]([0-9])([af]?)([+]PTX)?$'
+    [[ -n "$GPU_KERNELS" ]] || return 0
+    for kernel in $GPU_KERNELS; do
+        [[ "$kernel" =~ $form ]] || return 0
+        if [[ -n "${BASH_REMATCH[4]}" ]]; then
+            ! at_least "$1" "${BASH_REMATCH[1]}.${BASH_REMATCH[2]}" || return 0
+        elif [[ "${BASH_REMATCH[3]}" == a ]]; then
+            [[ "$1" != "${BASH_REMATCH[1]}.${BASH_REMATCH[2]}" ]] || return 0
+        elif [[ "${1%.*}" == "${BASH_REMATCH[1]}" ]] && ((${1#*.} >= BASH_REMATCH[2])); then
+            return 0
+        fi
+    done
+    return 1
 }
 
 check_toolkit() { # Docker can give GPUs to containers

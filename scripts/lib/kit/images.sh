@@ -21,12 +21,12 @@ AT_EXIT=image_undo
 
 image_expect() { # image_expect KEY -> EXPECT, EXPECT_LAYERS
     local line file="$KIT/deploy/images/$1/expect" digest='^(DIFF_ID|CONFIG|MANIFEST|INDEX)=sha256:[0-9a-f]{64}$'
-    EXPECT=([NAME]='' [TAG]='' [CONFIG]='' [MANIFEST]='' [INDEX]='' [CUDA]='' [SIZE]=0)
+    EXPECT=([NAME]='' [TAG]='' [CONFIG]='' [MANIFEST]='' [INDEX]='' [CUDA]='' [KERNELS]='' [SIZE]=0)
     EXPECT_LAYERS=''
     [[ -r "$file" ]] || die "$EXIT_DAMAGED" "the kit is damaged: deploy/images/$1/expect is missing"
     while IFS= read -r line || [[ -n "$line" ]]; do
         case "$line" in
-            NAME=* | TAG=* | CUDA=*) ;;
+            NAME=* | TAG=* | CUDA=* | KERNELS=*) ;;
             SIZE=*) [[ "$line" =~ ^SIZE=[0-9]+$ ]] || die "$EXIT_DAMAGED" "deploy/images/$1/expect: '$line'" ;;
             *) [[ "$line" =~ $digest ]] || die "$EXIT_DAMAGED" "deploy/images/$1/expect: '$line'" ;;
         esac

@@ -118,6 +118,7 @@ def hide(host: Host) -> None:
 
 
 NO_ROOM = "/dev/x 100 99 1 99% /"
+ENVIRONMENT = {"CUDA_VERSION": "13.0.1", "TORCH_CUDA_ARCH_LIST": "8.0 9.0a 12.0"}
 SLICE = "CUDA_VISIBLE_DEVICES=MIG-11111111-aaaa"
 ROUTER, CHAT = scripts_kit.PORTS["router"], scripts_kit.PORTS["chat"]
 MATRIX = [
@@ -362,6 +363,16 @@ MATRIX = [
     Broken(
         "an old GPU", cards(Card(0, name="Tesla V100", capability="7.0"), Card(1)), Finding("FAIL", "GPU 0", "capability 7.0")
     ),
+    Broken(
+        "a GPU without kernels",
+        cards(Card(0, name="NVIDIA B200", capability="10.0"), Card(1)),
+        Finding("FAIL", "GPU 0", "has compute capability 10.0; the engine image has kernels for 8.0 9.0a 12.0"),
+    ),
+    Broken(
+        "a GPU beside the one that the kernels are for",
+        cards(Card(0, name="NVIDIA H100 NVL", capability="9.0"), Card(1, name="NVIDIA Thor", capability="9.1")),
+        Finding("FAIL", "GPU 1", "has compute capability 9.1; the engine image has kernels for 8.0 9.0a 12.0"),
+    ),
     Broken("an ECC error", cards(Card(0), Card(1, ecc="2")), Finding("FAIL", "GPU 1", "2 memory error(s) that ECC")),
     Broken(
         "an exclusive GPU", cards(Card(0, mode="Exclusive_Process"), Card(1)), Finding("FAIL", "GPU 0", "Exclusive_Process")
@@ -395,10 +406,10 @@ SEVERAL = [
 
 @pytest.fixture(scope="module")
 def pattern(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A kit for NVIDIA GPUs whose engine image says CUDA 13.0.1; on two GPUs, three models share the first."""
+    """A kit for NVIDIA GPUs whose engine image says CUDA 13.0.1 and its kernels; on two GPUs, three models share the first."""
     folder = tmp_path_factory.mktemp("pattern")
     shelf = scripts_kit.make_shelf(folder / "shelf", small=True)
-    engine = shelf.images["engine"].model_copy(update={"environment": {"CUDA_VERSION": "13.0.1"}})
+    engine = shelf.images["engine"].model_copy(update={"environment": ENVIRONMENT})
     return scripts_kit.make_kit(shelf, folder / "kit", images={**shelf.images, "engine": engine}, accelerator="nvidia")
 
 
