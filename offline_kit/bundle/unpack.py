@@ -190,7 +190,7 @@ def in_order(files: Iterable[str]) -> List[str]:
     return list(names)
 
 
-class Plan:
+class Inventory:
     """What may be written: admits the archive's entries one by one, and holds the files against SHA256SUMS."""
 
     def __init__(self, space: int) -> None:
@@ -285,7 +285,7 @@ class Plan:
         self.findings.extend(f"{path}: is missing" for path in missing)
 
 
-def scan(source: Source, plan: Plan) -> List[Item]:
+def scan(source: Source, inventory: Inventory) -> List[Item]:
     """Every member's place, hopping from header to header; the end mark must end the file."""
     items: List[Item] = []
     offset = 0
@@ -299,7 +299,7 @@ def scan(source: Source, plan: Plan) -> List[Item]:
             and offset + reported == source.size
         ):
             if start[: GZIP_HEAD + FRAME] != _open(reported, len(end), True):
-                plan.findings.append("the end mark is damaged")
+                inventory.findings.append("the end mark is damaged")
             return items
         try:
             record = start[GZIP_HEAD + FRAME : GZIP_HEAD + FRAME + RECORD]
@@ -311,9 +311,9 @@ def scan(source: Source, plan: Plan) -> List[Item]:
                 raise ValueError(f"{shown(item.path)}: its length is not that of its content, or the bundle is cut off")
             if start[: GZIP_HEAD + FRAME] != _open(reported, len(tar), not item.size):
                 raise ValueError(f"{shown(item.path)}: its gzip header is damaged")
-            admitted = plan.admit(item)
+            admitted = inventory.admit(item)
         except (ValueError, UnicodeDecodeError) as error:
-            plan.findings.append(f"offset {offset}: {error}; what lies behind was not read")
+            inventory.findings.append(f"offset {offset}: {error}; what lies behind was not read")
             return items
         if admitted is not None:
             items.append(admitted)
@@ -449,28 +449,28 @@ def gunzip(source: Source) -> Iterator[bytes]:
 
 
 class Unpacking:
-    """One run into a new folder. ``plain``: the tar, where the bundle is not in its own container."""
+    """One run into a new folder: ``members`` of a bundle in its own container, or the ``stream`` of another's tar."""
 
     def __init__(self, source: Source, folder: Path, jobs: Optional[int], advance: Advance) -> None:
         self._source, self._folder, self._advance, self._stop = source, folder, advance, threading.Event()
         self._jobs = jobs or len(os.sched_getaffinity(0))
         state = os.statvfs(str(folder))
-        self.plan = Plan(state.f_bavail * state.f_frsize)
+        self.inventory = Inventory(state.f_bavail * state.f_frsize)
         self.digests: Dict[str, str] = {}
 
     def members(self, descriptor: int, top: Callable[[str], None]) -> None:
         """Every file of the bundle in its own container; nothing is written if its structure is not whole."""
-        items = scan(self._source, self.plan)
-        sums = self.plan.files.get(SUMS)
+        items = scan(self._source, self.inventory)
+        sums = self.inventory.files.get(SUMS)
         if sums is None or sums.size > LIST_AT_MOST:
-            self.plan.findings.append(f"{SUMS}: is missing, or too large")
-        if sums is None or self.plan.findings:
+            self.inventory.findings.append(f"{SUMS}: is missing, or too large")
+        if sums is None or self.inventory.findings:
             return
-        self.plan.read_sums(self._text(sums))
-        self.plan.compare({}, self.taken_from_base())
-        if self.plan.findings:
+        self.inventory.read_sums(self._text(sums))
+        self.inventory.compare({}, self.taken_from_base())
+        if self.inventory.findings:
             return
-        top(self.plan.top)
+        top(self.inventory.top)
         self._make_folders(descriptor, items)
         files = sorted((item for item in items if not item.is_folder), key=lambda item: -item.size)
         self._write_all(descriptor, files)
@@ -510,8 +510,8 @@ class Unpacking:
         try:
             return write(descriptor, item, content(self._source, item, self._count))
         except ValueError as error:
-            self.plan.findings.append(f"{item.path}: {error}")
-            return self.plan.expected(item.path) or ""
+            self.inventory.findings.append(f"{item.path}: {error}")
+            return self.inventory.expected(item.path) or ""
 
     def _count(self, amount: int) -> None:
         if self._stop.is_set():
@@ -528,19 +528,19 @@ class Unpacking:
                 if item is None:
                     return
                 place = shown(item.path)
-                first = not self.plan.top
-                admitted = self.plan.admit(item)
+                first = not self.inventory.top
+                admitted = self.inventory.admit(item)
                 if admitted is None:
                     return
                 if first:
-                    top(self.plan.top)
+                    top(self.inventory.top)
                 if admitted.is_folder:
                     self._make_folders(descriptor, [admitted])
                     continue
                 pieces = reader.content(admitted.size, self._advance)
                 self.digests[admitted.path] = write(descriptor, admitted, pieces)
         except (ValueError, UnicodeDecodeError) as error:
-            self.plan.findings.append(f"after {place}: {error}; what lies behind was not read")
+            self.inventory.findings.append(f"after {place}: {error}; what lies behind was not read")
 
     def _make_folders(self, descriptor: int, items: Sequence[Item]) -> None:
         for item in items:
@@ -549,8 +549,8 @@ class Unpacking:
                 os.chmod(item.path, 0o755, dir_fd=descriptor)
 
     def taken_from_base(self) -> List[str]:
-        """What a delta's base has."""
-        needs = self.plan.files.get(NEEDS)
+        """The paths of a delta that come from its base."""
+        needs = self.inventory.files.get(NEEDS)
         if needs is None or needs.size > LIST_AT_MOST:
             return []
         return paths_in(self._text(needs))
@@ -559,7 +559,7 @@ class Unpacking:
         try:
             return b"".join(block for blocks in content(self._source, item, lambda amount: None) for block in blocks)
         except ValueError as error:
-            self.plan.findings.append(f"{item.path}: {error}")
+            self.inventory.findings.append(f"{item.path}: {error}")
             return b""
 
 
@@ -592,19 +592,19 @@ def unpack(
         try:
             if plain is None:
                 run.members(descriptor, top)
-                from_base = run.taken_from_base() if not run.plan.findings else []
+                from_base = run.taken_from_base() if not run.inventory.findings else []
             else:
                 run.stream(descriptor, plain, top)
-                from_base = _lists(kit, run.plan) if not run.plan.findings else []
+                from_base = _lists(kit, run.inventory) if not run.inventory.findings else []
         finally:
             os.close(descriptor)
-        if not run.plan.findings:
-            run.plan.compare(run.digests, from_base)
-        findings = run.plan.findings or _documents(kit, run.plan.top) or check(kit)
+        if not run.inventory.findings:
+            run.inventory.compare(run.digests, from_base)
+        findings = run.inventory.findings or _documents(kit, run.inventory.top) or check(kit)
         if findings:
             raise Refused(sorted(set(findings)))
-        target = folder / run.plan.top
-        top(run.plan.top)
+        target = folder / run.inventory.top
+        top(run.inventory.top)
         kit.rename(target)
         return target
     finally:
@@ -628,13 +628,13 @@ def _documents(kit: Path, top: str) -> List[str]:
     return [] if name == top else [f"{shown(top)}/: is the folder's name, {BUNDLE} says {shown(name)}"]
 
 
-def _lists(kit: Path, plan: Plan) -> List[str]:
+def _lists(kit: Path, inventory: Inventory) -> List[str]:
     """Of a tar that was read in one pass: takes SHA256SUMS from what was written, and gives what a delta's base has."""
-    sums, needs = plan.files.get(SUMS), plan.files.get(NEEDS)
+    sums, needs = inventory.files.get(SUMS), inventory.files.get(NEEDS)
     if sums is None or sums.size > LIST_AT_MOST or (needs is not None and needs.size > LIST_AT_MOST):
-        plan.findings.append(f"{SUMS}: is missing, or too large")
+        inventory.findings.append(f"{SUMS}: is missing, or too large")
         return []
-    plan.read_sums((kit / SUMS).read_bytes())
+    inventory.read_sums((kit / SUMS).read_bytes())
     return paths_in((kit / NEEDS).read_bytes()) if needs else []
 
 

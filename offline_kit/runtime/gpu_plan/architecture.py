@@ -18,7 +18,7 @@ from .overhead import tower
 from .overhead.tower import Tower
 from .recurrent_state import State, state_of
 from .refusals import context_length
-from .refusals.context_length import NOT_STRETCHED, Stretch, stretch_of
+from .refusals.context_length import NO_SCALING, RopeScaling, rope_scaling_of
 
 FULL, SLIDING, CHUNKED, MLA, STATE = "full", "sliding", "chunked", "mla", "state"
 LONGEST = 1 << 12  # layers, and items of a list
@@ -41,7 +41,7 @@ class Cache:
 class Architecture:
     """The facts of one model. ``layers``: per decoder layer what it caches (nothing, one or two caches).
 
-    ``longest``: positions as published, ``stretch``: what the rotary embedding makes of them; ``block``: columns that share a
+    ``longest``: positions as published, ``rope_scaling``: what becomes of them; ``block``: columns that share a
     scale of quantised weights; ``query_size``: values of one query head; ``latent``: of the row that MLA caches, without its
     rotary part (``sparse``: it reads chosen rows), and ``unpacked_size`` of the key and value that one head makes of it;
     ``rotary``: of one position in the rotary tables.
@@ -58,7 +58,7 @@ class Architecture:
     dtype: str
     tied: bool
     longest: int
-    stretch: Stretch = NOT_STRETCHED
+    rope_scaling: RopeScaling = NO_SCALING
     experts: int = 0
     expert_width: int = 0
     active_experts: int = 0
@@ -173,7 +173,7 @@ def read(config: Mapping[str, Any]) -> Architecture:
             "max_sequence_length",
             "model_max_length",
         ),
-        stretch=stretch_of(text),
+        rope_scaling=rope_scaling_of(text),
         experts=_first(text, *model_families.EXPERTS),
         expert_width=model_families.expert_width(text),
         active_experts=model_families.active_experts(text),

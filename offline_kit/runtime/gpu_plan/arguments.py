@@ -85,7 +85,7 @@ class Arguments:
         return {"FULL_AND_PIECEWISE": pieces + decode, "FULL_DECODE_ONLY": decode, "NONE": 0}.get(self.graph_mode, pieces)
 
     @property
-    def sees(self) -> bool:
+    def takes_images(self) -> bool:
         """Whether images or films may be asked about: no limit of 0 on all of them."""
         limits = as_object(self.given.get("limit-mm-per-prompt"))
         asked = [limits.get(kind, 1) for kind in ("image", "video")]

@@ -137,7 +137,7 @@ def demand(model: Model, settings: Settings, facts: Facts, gpu: Gpu, vllm: Vllm)
         blocks=blocks or None,
         token_bytes=kv_cache.per_token(cached, options),
         args=args,
-        longest=facts.arch.stretch.longest(facts.arch.longest, vllm) or model.max_model_len,
+        longest=facts.arch.rope_scaling.longest(facts.arch.longest, vllm) or model.max_model_len,
         notes=(
             *facts.arch.notes,
             *notes(facts.arch, facts.tensors, args, exact=loaded_weights.exact, draft=draft is not None),

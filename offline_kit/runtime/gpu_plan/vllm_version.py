@@ -114,7 +114,7 @@ class Vllm:
         return self.version >= (0, 29)
 
     @property
-    def stretches_yarn(self) -> bool:
+    def extends_yarn(self) -> bool:
         """YaRN's factor counts from original_max_position_embeddings (until 0.29), no more (0.30, _get_and_verify_max_len)."""
         return self.version < (0, 30)
 

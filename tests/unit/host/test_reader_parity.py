@@ -142,14 +142,14 @@ SUMS = {
 def test_a_list_of_sums_is_one_for_all_three_readers(name: str, tmp_path: Path) -> None:
     text, good = SUMS[name]
     data = text.encode()
-    plan = unpack.Plan(0)
-    plan.read_sums(data)
+    inventory = unpack.Inventory(0)
+    inventory.read_sums(data)
     evidence = Evidence("kit")
     evidence.files["SHA256SUMS"] = Seen(len(data), 0o644, Digest.of(data), data, None)
     checks.read_sums(evidence)
     (tmp_path / "SHA256SUMS").write_bytes(data)
     said = bash("kit/checksums.sh", "KIT=$1; sums_shape", tmp_path)
-    assert (not plan.findings, not evidence.findings, not said) == (good, good, good)
+    assert (not inventory.findings, not evidence.findings, not said) == (good, good, good)
 
 
 KEY = "k" * 16

@@ -29,7 +29,7 @@ def activations(arch: Architecture, args: Arguments) -> Estimate:
     parts = [layers(arch, args)]
     if not args.pooling:
         parts.append(sampler(arch, args))
-    if arch.vision is None or args.pooling or not args.sees:
+    if arch.vision is None or args.pooling or not args.takes_images:
         return largest(*parts)
     return largest(vision.encoder(arch, args), vision.cache(arch, args) + largest(*parts))
 

@@ -40,7 +40,7 @@ def notes(arch: Architecture, tensors: Sequence[Row], args: Arguments, *, exact:
         *_drafts(args, known=draft),
         *_parallel(args),
         *_graphs(args),
-        *_eyes(arch, args),
+        *_vision(arch, args),
         *_named(args),
     ]
 
@@ -82,8 +82,8 @@ def _graphs(args: Arguments) -> Iterator[str]:
         yield "the passes and sizes of compilation_config are not counted"
 
 
-def _eyes(arch: Architecture, args: Arguments) -> Iterator[str]:
-    if arch.vision is None or args.pooling or not args.sees:
+def _vision(arch: Architecture, args: Arguments) -> Iterator[str]:
+    if arch.vision is None or args.pooling or not args.takes_images:
         return
     limits = as_object(args.given.get("limit-mm-per-prompt"))
     if any(isinstance(limit, dict) for limit in limits.values()):

@@ -1,7 +1,7 @@
-"""How many tokens a model's positions reach: what config.json publishes, and how its rotary embedding is stretched.
+"""How many tokens a model's positions reach: what config.json publishes, and how its rotary embedding is scaled.
 
 Rules: as vLLM's ``config/model.py`` _get_and_verify_max_len: a factor multiplies what is published, but for scalings that
-publish the stretched number already (``llama3``, ``longrope`` and, since 0.30, YaRN, whose factor counted from its
+publish the scaled number already (``llama3``, ``longrope`` and, since 0.30, YaRN, whose factor counted from its
 ``original_max_position_embeddings`` before), and for Gemma 3. Where layers have embeddings of their own, the last that has a
 factor counts.
 """
@@ -20,7 +20,7 @@ _MOST = 1 << 20
 
 
 @dataclass(frozen=True)
-class Stretch:
+class RopeScaling:
     """``original``: positions that a YaRN factor counts from, 0 for the published ones."""
 
     factor: float = 1.0
@@ -31,28 +31,28 @@ class Stretch:
         """The longest max_model_len that this version accepts; 0 where nothing is published."""
         if not self.yarn:
             return int(published * self.factor)
-        return int((self.original or published) * self.factor) if vllm.stretches_yarn else published
+        return int((self.original or published) * self.factor) if vllm.extends_yarn else published
 
 
-NOT_STRETCHED = Stretch()
+NO_SCALING = RopeScaling()
 
 
 def subset(config: Mapping[str, Any]) -> Dict[str, Any]:
-    """The part of a configuration that ``stretch_of`` looks at."""
+    """The part of a configuration that ``rope_scaling_of`` looks at."""
     found = ((key, _kept(config[key], deep=True)) for key in KEYS if isinstance(config.get(key), dict))
     return {key: kept for key, kept in found if kept}
 
 
-def stretch_of(text: Mapping[str, Any]) -> Stretch:
+def rope_scaling_of(text: Mapping[str, Any]) -> RopeScaling:
     """What the rotary embedding of this (text) configuration does with its positions."""
-    found = NOT_STRETCHED
+    found = NO_SCALING
     if "gemma3" in str(text.get("model_type", "")):
         return found
     for entry in _parameters(text):
         kind = str(entry.get("rope_type") or entry.get("type") or "default")
         factor, original = _number(entry.get("factor")), _number(entry.get("original_max_position_embeddings"))
         if factor and kind not in _PUBLISHED:
-            found = Stretch(factor, kind.endswith("yarn"), int(original))
+            found = RopeScaling(factor, kind.endswith("yarn"), int(original))
     return found
 
 

@@ -34,8 +34,8 @@ def model_limits(model: Model, arch: Architecture, args: Arguments) -> Iterator[
     if args.on("enable-lora") and (rank := args.integer("max-lora-rank", 16)) not in LORA_RANKS:
         known = ", ".join(str(size) for size in LORA_RANKS)
         yield Mistake(MODELS_JSON, f"{field}.engine_args.max-lora-rank", f"vLLM has none of {rank}", f"use one of {known}")
-    longest = arch.stretch.longest(arch.longest, args.vllm)
-    if longest and model.max_model_len > longest and not _is_stretched(args.given):
+    longest = arch.rope_scaling.longest(arch.longest, args.vllm)
+    if longest and model.max_model_len > longest and not _is_scaled_by_arguments(args.given):
         what = f"{model.max_model_len} is more than the {longest} tokens that the model was made for"
         yield Mistake(MODELS_JSON, f"{field}.max_model_len", what, f"use at most {longest}")
 
@@ -83,5 +83,5 @@ def _batch(field: str, model: Model, arch: Architecture, args: Arguments) -> Ite
         yield Mistake(MODELS_JSON, where, what, f"use at least {model.max_model_len}")
 
 
-def _is_stretched(given: Mapping[str, Any]) -> bool:
+def _is_scaled_by_arguments(given: Mapping[str, Any]) -> bool:
     return bool(given.get("hf-overrides") or given.get("rope-scaling"))
