@@ -14,7 +14,7 @@ from offline_kit.bundle.read.inspect import read_head
 from offline_kit.bundle.signature.check import check_signatures
 from offline_kit.bundle.write.copy_unpacker import carry_checker
 from offline_kit.cli import options
-from offline_kit.cli.sizes import parse_size, part_size
+from offline_kit.cli.size_options import parse_size, part_size
 from offline_kit.cli.trust.record import record_bundle
 from offline_kit.cli.trust.sign import sign_with
 from offline_kit.common.output import answer

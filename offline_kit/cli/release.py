@@ -11,7 +11,7 @@ import click
 from offline_kit.bundle.format.media import Medium
 from offline_kit.bundle.signature import signers
 from offline_kit.cli import options
-from offline_kit.cli.sizes import parse_size, part_size
+from offline_kit.cli.size_options import parse_size, part_size
 from offline_kit.cli.trust.sign import passphrase
 from offline_kit.common.errors import Busy, CommandFailed, KitError, Unchanged
 from offline_kit.common.output import answer

@@ -13,8 +13,8 @@ from offline_kit.common.digest import Digest
 from offline_kit.host import assets
 from offline_kit.host.manual.readme import manuals
 from offline_kit.host.provenance import PROVENANCE, provenance
+from offline_kit.host.sbom.cyclonedx import sbom
 from offline_kit.host.sbom.summary import SBOM
-from offline_kit.host.sbom.write import sbom
 from offline_kit.host.validate import Services
 from offline_kit.runtime.parsers import with_parsers
 from offline_kit.runtime.render import compose

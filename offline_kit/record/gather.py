@@ -28,8 +28,8 @@ from offline_kit.common.files import disk_errors
 from offline_kit.common.json_text import parse_json
 from offline_kit.common.progress import Progress
 from offline_kit.host.sbom.summary import SBOM, by_licence
-from offline_kit.record.contents import image_line, kit_files, model_line
 from offline_kit.record.form import Bundle, CarriedFile, SignatureLine, TransferRecord
+from offline_kit.record.kit_listing import image_line, kit_files, model_line
 from offline_kit.spec.scan import RECORD as SCAN
 from offline_kit.spec.scan import ScanRecord, parse_record
 

@@ -25,10 +25,10 @@ from reportlab.platypus import (
 )
 
 from offline_kit.record import labels
-from offline_kit.record.contents import NOT_HERE
-from offline_kit.record.findings import summarize
 from offline_kit.record.form import KitFile, TransferRecord
+from offline_kit.record.kit_listing import NOT_HERE
 from offline_kit.record.page import NumberedPages
+from offline_kit.record.scan_results import summarize
 from offline_kit.record.type_face import CODE, HEADING, PLAIN, SMALL, TITLE, markup, shorten
 
 FILES_AT_MOST = 2000  # on paper; all of them are in the table beside it

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from offline_kit.common.progress import Silent
-from offline_kit.host.sbom.write import sbom
+from offline_kit.host.sbom.cyclonedx import sbom
 from offline_kit.intake.fetch import fetch
 from offline_kit.intake.resolve import resolve
 from offline_kit.intake.session import Session

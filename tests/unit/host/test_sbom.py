@@ -16,7 +16,7 @@ from offline_kit.cli.main import cli
 from offline_kit.common.digest import Digest
 from offline_kit.host.provenance import provenance
 from offline_kit.host.sbom import licences
-from offline_kit.host.sbom.write import sbom
+from offline_kit.host.sbom.cyclonedx import sbom
 from offline_kit.spec.image_contents import ImageContents, Package
 from offline_kit.spec.lock import (
     Blob,

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from offline_kit.bundle.format import paths
 from offline_kit.bundle.format.bundle_json import Contents, image_bytes
 from offline_kit.bundle.read.inspect import Head
-from offline_kit.record.findings import verdict_of
 from offline_kit.record.form import ImageLine, KitFile, ModelLine
+from offline_kit.record.scan_results import verdict_of
 from offline_kit.spec.lock import Lock, LockedImage, LockedModel
 from offline_kit.spec.scan import ScanRecord
 
