@@ -91,12 +91,12 @@ def _model(client: Client, port: int, model: Model) -> str:
         "embedding": ({"input": DOCUMENTS[0]}, _embedding),
         "rerank": ({"query": "What is the capital of France?", "documents": DOCUMENTS}, _rerank),
     }
-    body, judge = questions[model.type]
+    body, check = questions[model.type]
     status, answer = client.ask(port, routes.PATHS[model.type][0], {"model": model.name, **body})
     if status != 200:
         raise _Wrong(f"status {status}: {json.dumps(answer)[:300]}")
     try:
-        return judge(answer)
+        return check(answer)
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise _Wrong(f"an answer of another shape ({error!r}): {json.dumps(answer)[:300]}") from error
 

@@ -33,11 +33,11 @@ def observe(folder: Path, jobs: int | None, quick: bool, progress: Progress) -> 
         evidence.found(f"{folder}/", f"{error}: {ENTRIES_AT_MOST}")
         return evidence
     sizes = walk.sizes
-    interest = KeepPolicy()
+    policy = KeepPolicy()
 
     def work(path: str, advance: Advance) -> Seen | str:
         try:
-            return _read(folder / path, path, interest, quick, advance)
+            return _read(folder / path, path, policy, quick, advance)
         except OSError as error:
             return f"cannot be read: {error.strerror}"
 
@@ -87,7 +87,7 @@ class _Walk:
             self._evidence.found(shown(path), f"cannot be listed: {error.strerror}")
 
 
-def _read(file: Path, path: str, interest: KeepPolicy, quick: bool, advance: Advance) -> Seen:
+def _read(file: Path, path: str, policy: KeepPolicy, quick: bool, advance: Advance) -> Seen:
     """Raises OSError, also where the file is not at rest."""
     # Since the folder was listed, a pipe may have come to this name: without O_NONBLOCK, opening it would wait for ever.
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -96,15 +96,15 @@ def _read(file: Path, path: str, interest: KeepPolicy, quick: bool, advance: Adv
         if not stat.S_ISREG(state.st_mode):
             raise OSError(errno.EINVAL, "it is no plain file any more")
         hashing = not quick or state.st_size <= SMALL
-        collector = FileObserver(path, state.st_size, None, interest, hashing)
+        observer = FileObserver(path, state.st_size, None, policy, hashing)
         left = state.st_size
-        while left and (hashing or collector.wants_more):
+        while left and (hashing or observer.wants_more):
             count = stream.readinto(_BUFFERS.buffer[:left])
             if not count:
                 break
-            collector.feed(_BUFFERS.buffer[:count])
+            observer.feed(_BUFFERS.buffer[:count])
             left -= count
             advance(count)
         if hashing and (left or stream.read(1)):
             raise OSError(errno.EBUSY, "it changed while it was read")
-        return collector.seen()
+        return observer.seen()

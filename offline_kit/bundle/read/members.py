@@ -49,11 +49,11 @@ def observe(span: MultiFile, jobs: int | None, quick: bool, progress: Progress) 
     """The evidence of the bundle in ``span``. Raises OSError."""
     evidence = Evidence("bundle")
     members = _scan(span, evidence)
-    interest = KeepPolicy()
+    policy = KeepPolicy()
     total = sum(item.length for item in members)
 
     def work(item: Member, advance: Advance) -> tuple[Seen | None, list[str]]:
-        return _check(span, item, interest, quick, advance)
+        return _check(span, item, policy, quick, advance)
 
     with progress.task("verify", total) as task:
         # The sums, the lock and bundle.json first: the lock says which blobs the checks need. Then the largest first, so that
@@ -132,18 +132,18 @@ def _name(start: bytes, offset: int) -> str:
     return name if name and name.isprintable() else f"offset {offset}"
 
 
-def _check(span: MultiFile, item: Member, interest: KeepPolicy, quick: bool, advance: Advance) -> tuple[Seen | None, list[str]]:
+def _check(span: MultiFile, item: Member, policy: KeepPolicy, quick: bool, advance: Advance) -> tuple[Seen | None, list[str]]:
     """What was seen of one file, and what is wrong with its member."""
     size = item.header.size
-    collector = FileObserver(item.path or "", size, item.header.mode, interest, hashing=not quick or size <= SMALL)
+    observer = FileObserver(item.path or "", size, item.header.mode, policy, hashing=not quick or size <= SMALL)
     problems = []
     start = span.pread(_TAR, item.offset)
     # 3. The gzip header and the header of the first block have one form each.
     if start != member.gzip_head(item.length) + member.frame(len(item.tar), size == 0):
         problems.append("its gzip header is damaged")
-    if quick and size > SMALL and not collector.wants_more:
+    if quick and size > SMALL and not observer.wants_more:
         advance(item.length)
-        return collector.seen(), problems
+        return observer.seen(), problems
     position, end = item.offset + _TAR + len(item.tar), item.offset + item.length - member.TRAILER.size
     check, left, content = crc32(item.tar), end - position, size
     broken = filled = 0
@@ -159,16 +159,16 @@ def _check(span: MultiFile, item: Member, interest: KeepPolicy, quick: bool, adv
             broken += block[: member.FRAME.size] != member.frame(len(payload), not left and at + _STEP >= len(chunk))
             data = payload[:content]
             content -= len(data)
-            collector.feed(data)
+            observer.feed(data)
             filled += len(data) < len(payload) and any(payload[len(data) :])
             check = crc32(payload, check)
         advance(len(chunk))
-        if quick and size > SMALL and not collector.wants_more:
-            return collector.seen(), problems
+        if quick and size > SMALL and not observer.wants_more:
+            return observer.seen(), problems
     # 5. The CRC and the length at the end, which every gunzip will check.
     trailer = member.TRAILER.pack(check, (len(item.tar) + member.padded_size(size)) & 0xFFFFFFFF)
     if span.pread(len(trailer), end) != trailer:
         problems.append("its gzip checksum does not match")
     if broken or filled:
         problems.append("bytes between its blocks are damaged")
-    return collector.seen(), problems
+    return observer.seen(), problems

@@ -137,10 +137,10 @@ def read_lock(text: bytes) -> Lock | None:
 class FileObserver:
     """Takes the content of one file in pieces and gives what was seen of it."""
 
-    def __init__(self, path: str, size: int, mode: int | None, interest: KeepPolicy, hashing: bool = True) -> None:
-        self._path, self._size, self._mode, self._interest = path, size, mode, interest
+    def __init__(self, path: str, size: int, mode: int | None, policy: KeepPolicy, hashing: bool = True) -> None:
+        self._path, self._size, self._mode, self._policy = path, size, mode, policy
         self._sha256 = hashlib.sha256() if hashing else None
-        self._keeps = interest.keeps(path, size)
+        self._keeps = policy.keeps(path, size)
         self._weights = path.startswith(f"{paths.MODELS}/") and path.endswith(".safetensors")
         self._wanted = size if self._keeps else safetensors.PREFIX if self._weights else 0
         self._head = bytearray()
@@ -163,7 +163,7 @@ class FileObserver:
     def seen(self) -> Seen:
         head = bytes(self._head)
         if self._path == paths.LOCK and self._keeps:
-            self._interest.keep_images_of(head)
+            self._policy.keep_images_of(head)
         digest = None if self._sha256 is None else Digest(self._sha256.hexdigest())
         fault = safetensors.fault(head, self._size) if self._weights else None
         return Seen(self._size, self._mode, digest, head if self._keeps else None, fault)

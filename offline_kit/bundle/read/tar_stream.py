@@ -65,7 +65,7 @@ class TarReader:
 
 def observe(form: str, plain: Iterator[bytes], stream: io.RawIOBase, size: int, progress: Progress) -> Evidence:
     """The evidence of the bundle whose tar is ``plain``, inflated from ``stream``, a file of ``size`` bytes."""
-    evidence, interest = Evidence(form), KeepPolicy()
+    evidence, policy = Evidence(form), KeepPolicy()
     place = "the beginning"
     with progress.task("verify", size) as task, closing(read_ahead(plain)) as pieces:
         reader, reported = TarReader(pieces), 0
@@ -75,13 +75,13 @@ def observe(form: str, plain: Iterator[bytes], stream: io.RawIOBase, size: int, 
                 place = shown(header.path.partition("/")[2])
                 path = evidence.admit(header)
                 reader.expect(header.size)
-                collector = FileObserver(path or "", header.size, header.mode, interest)
+                observer = FileObserver(path or "", header.size, header.mode, policy)
                 for part in reader.content(header.size):
-                    collector.feed(part)
+                    observer.feed(part)
                 if any(any(part) for part in reader.content(-header.size % member.RECORD)):
                     evidence.found(place, "bytes behind its content are damaged")
                 if path is not None:
-                    evidence.files[path] = collector.seen()
+                    evidence.files[path] = observer.seen()
                 position = stream.tell()
                 task.advance(position - reported)
                 reported = position

@@ -28,7 +28,7 @@ def iter_body(response: requests.Response, most: int, least: LeastRate, size: in
     Raises RetryableError (too slow, damaged), NetworkError (packed in a way that was not asked for).
     """
     coding = response.headers.get("Content-Encoding", "").strip().lower()
-    pieces = _arriving(response, most, least)
+    pieces = _iter_raw(response, most, least)
     if coding in ("", "identity") or (size is not None and response.headers.get("Content-Length") == str(size)):
         return pieces
     if coding not in _PACKED:
@@ -54,7 +54,7 @@ def finish_redirect(response: requests.Response, least: LeastRate) -> None:
     response.close()
 
 
-def _arriving(response: requests.Response, most: int, least: LeastRate) -> Iterator[memoryview]:
+def _iter_raw(response: requests.Response, most: int, least: LeastRate) -> Iterator[memoryview]:
     """As they come: ``read`` would hold a piece back until it is full, and lose it on a stall."""
     while True:
         before = time.monotonic()

@@ -115,7 +115,7 @@ class HttpClient:
             session.close()
 
     def stop(self) -> None:
-        """Ends every transfer of this line soon, also one that waits for bytes."""
+        """Ends every transfer of this client soon, also one that waits for bytes."""
         self.stopped.set()
         with self._lock:
             waiting = list(self._open)
@@ -124,7 +124,7 @@ class HttpClient:
 
     @contextlib.contextmanager
     def slot(self) -> Iterator[None]:
-        """Holds one of the seats; waits for it. Raises Interrupted as soon as the line is stopped."""
+        """Holds one of the slots; waits for it. Raises Interrupted as soon as the client is stopped."""
         while not self.slots.acquire(timeout=0.2):
             if self.stopped.is_set():
                 raise Interrupted("stopped")
@@ -144,7 +144,7 @@ class HttpClient:
         return LeastRate(self.options.min_rate, self.options.slow_for)
 
     def pause(self, seconds: float) -> None:
-        """Waits; raises Interrupted as soon as the line is stopped."""
+        """Waits; raises Interrupted as soon as the client is stopped."""
         if self.stopped.wait(seconds):
             raise Interrupted("stopped")
 

@@ -1,8 +1,8 @@
 """One file on its way into a partial file, by one stream or by several ranges of it at a time.
 
-Rules: a further stream is started only where a seat is free (``Line.seats``: all files share them) and only after the server
-has shown that it keeps to ranges; a server that ignores ``Range``, or continues elsewhere, gets one stream from the start, and
-the others end; the first error of any stream ends all.
+Rules: a further stream is started only where a slot is free (``HttpClient.slots``: all files share them) and only after the
+server has shown that it keeps to ranges; a server that ignores ``Range``, or continues elsewhere, gets one stream from the
+start, and the others end; the first error of any stream ends all.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class RangedDownload:
         return attempt, lambda: span.furthest
 
     def _start_workers(self) -> None:
-        """Starts further streams while there are seats and parts."""
+        """Starts further streams while there are slots and ranges."""
         while self._failure is None and self._many and not self._alone and self._parts.has_unassigned():
             if not self._client.slots.acquire(blocking=False):
                 return
