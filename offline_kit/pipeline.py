@@ -6,7 +6,8 @@ always one that ``verify`` has read whole; a failed build leaves the store and a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +37,7 @@ from offline_kit.intake.sources.image_layers import can_be_read, contents_of
 from offline_kit.intake.store.store import Store
 from offline_kit.project import Policies, Project, open_project
 from offline_kit.runtime.gpu_plan.evaluate import Image
-from offline_kit.spec.lock import Lock, ModelFacts
+from offline_kit.spec.lock import Lock, LockedModel, ModelFacts
 from offline_kit.spec.lock_fit import fits, stale
 from offline_kit.spec.names import VERSION
 from offline_kit.spec.policy_check import check_policy, check_scanners
@@ -70,7 +71,8 @@ def lock_project(project: Project, session: Session, *, keep: Lock | None, read_
 
     ``read_engine``: the engine image is fetched where its layers have to be read for what it holds.
     """
-    lock = resolve(project.manifest, project.folder, project.config, session, keep=keep)
+    check = functools.partial(_check_alone, project)
+    lock = resolve(project.manifest, project.folder, project.config, session, keep=keep, before_conversion=check)
     engine = lock.images["engine"]
     if read_engine or can_be_read(session.store, engine.layers):
         lock = _with_engine_facts(lock, project, session)
@@ -95,17 +97,7 @@ def check_policies(project: Project, lock: Lock) -> None:
 def check_models(project: Project, lock: Lock, session: Session, *, said: Lock | None = None) -> None:
     """Says what speaks against serving the models of ``lock``, but for what was found in ``said`` already. Raises SpecError
     where no engine could start."""
-    settings = project.services.settings
-    services = [
-        findings.Service(
-            model.key,
-            model.folder,
-            model.type,
-            {name.replace("-", "_"): value for name, value in {**settings.common, **model.engine_args}.items()},
-            model.max_model_len,
-        )
-        for model in settings.models
-    ]
+    settings, services = project.services.settings, _services(project)
     known = findings.find(said, services) if said else []
     found = [finding for finding in findings.find(lock, services) if finding not in known]
     for finding in found:
@@ -115,7 +107,43 @@ def check_models(project: Project, lock: Lock, session: Session, *, said: Lock |
         for mistake in refused_numbers(lock, settings):
             where = f"{mistake.file}: {mistake.field}"
             session.progress.note(f"warning: {mistake}", event="finding", where=where, what=mistake.what)
-    if refused := [finding for finding in found if finding.refused]:
+    _refuse([finding for finding in found if finding.refused])
+
+
+def _check_alone(project: Project, key: str, model: LockedModel) -> None:
+    """What of one model alone no engine could serve, asked before its weights come to be converted. Raises SpecError.
+
+    What its services name besides is asked when the lock is whole.
+    """
+    manifest, images = project.manifest, project.lock.images if project.lock else {}
+    alone = Lock(
+        name=manifest.name,
+        platform=manifest.platform,
+        accelerator=manifest.accelerator,
+        images=images if project.lock and fits(project.lock, manifest, "images.engine") else {},
+        models={key: model},
+        config={},
+    )
+    found = findings.find(alone, [service for service in _services(project) if service.model == key])
+    _refuse([finding for finding in found if finding.refused and "engine_args" not in finding.where])
+
+
+def _services(project: Project) -> list[findings.Service]:
+    settings = project.services.settings
+    return [
+        findings.Service(
+            model.key,
+            model.folder,
+            model.type,
+            {name.replace("-", "_"): value for name, value in {**settings.common, **model.engine_args}.items()},
+            model.max_model_len,
+        )
+        for model in settings.models
+    ]
+
+
+def _refuse(refused: Sequence[findings.Finding]) -> None:
+    if refused:
         more = [str(finding) for finding in refused[1:]]
         raise SpecError(refused[0].what, where=refused[0].where, remedy="\n".join([refused[0].remedy, *more]))
 

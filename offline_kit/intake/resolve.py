@@ -8,7 +8,7 @@ entries are resolved in the order of the manifest, and the first error ends it.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from offline_kit.common import concurrency
@@ -32,10 +32,12 @@ def resolve(
     session: Session,
     *,
     keep: Lock | None = None,
+    before_conversion: Callable[[str, LockedModel], None] | None = None,
 ) -> Lock:
     """The lock of ``manifest``, which lies in the folder ``base``; ``config``: name -> bytes of its configuration files.
 
-    ``keep``: a lock whose entries are reused where they still fit. Raises KitError.
+    ``keep``: a lock whose entries are reused where they still fit; ``before_conversion``: is asked about a model, by its key,
+    before its weights are fetched for that. Raises KitError.
     """
     with open_context(session, base, manifest.platform) as context:
         images: dict[str, LockedImage] = {}
@@ -50,7 +52,10 @@ def resolve(
         for key, model in manifest.models.items():
             kept = keep.models.get(key) if keep and fits(keep, manifest, f"models.{key}") else None
             if kept is None or model.scheme == "dir":
-                kept = with_added(key, _converted(manifest, key, _model(manifest, key, context), context), model, context)
+                found = _model(manifest, key, context)
+                if model.convert and before_conversion:
+                    before_conversion(key, found)
+                kept = with_added(key, _converted(manifest, key, found, context), model, context)
             models[key] = kept
         files: dict[str, LockedExtra] = {}
         for path, entry in manifest.files.items():

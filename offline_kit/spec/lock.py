@@ -171,7 +171,7 @@ class ModelNeeds(Frozen):
     code: tuple[str, ...] = Field(default=(), description="auto_map: FILE.CLASS, or OWNER/NAME--FILE.CLASS")
     chat_template: bool = False
     template_marks: tuple[str, ...] = Field(default=(), description="what its chat templates show of tool calls and thoughts")
-    vision: bool = False
+    vision: bool = Field(default=False, description="it takes images or sound, with a processor's files")
     adapter_base: str | None = Field(default=None, description="of an adapter: the model that it changes")
     adapter_rank: int | None = Field(default=None, description="of a LoRA adapter: its rank")
     quantization: str = Field(default="", description="quant_method of config.json; mlx, where it is in that form")

@@ -42,7 +42,7 @@ def read_needs(files: Sequence[LockedFile], read: Read, model: str, remedy: str)
         code=tuple(sorted({*code, *_imported(code, by_path, read)})),
         chat_template=bool(tokenizer.get("chat_template")) or any(name in by_path for name in _TEMPLATES),
         template_marks=marks_in(_templates(tokenizer, by_path, read)),
-        vision=isinstance(config.get("vision_config"), dict),
+        vision=any(isinstance(config.get(name), dict) for name in ("vision_config", "audio_config")),
         adapter_base=_text(adapter.get("base_model_name_or_path")) if "adapter_config.json" in by_path else None,
         adapter_rank=rank if isinstance(rank, int) else None,
         quantization=_quantization(config),

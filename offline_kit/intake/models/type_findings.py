@@ -121,7 +121,10 @@ def of_configuration(service: Service, model: LockedModel, needs: ModelNeeds) ->
         yield Finding(False, where, "its config.json names no model_type: the engine does not know how to read it", remedy)
     if needs.vision and not any(name in _PROCESSORS for name in names):
         yield Finding(
-            False, where, "sees images and has no preprocessor_config.json", "add it, or check 'include' and 'exclude'"
+            False,
+            where,
+            "takes images or sound and has no preprocessor_config.json",
+            "add it, or check 'include' and 'exclude'",
         )
     if needs.model_type == "gpt_oss" and HARMONY not in names:
         what = f"needs the vocabulary {HARMONY}, which an engine fetches when it starts"

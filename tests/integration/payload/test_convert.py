@@ -85,6 +85,14 @@ def test_only_the_result_travels(project: Project, offline_kit: Any, tmp_path: P
     assert (tmp_path / "a/kit-v1.tar.gz").read_bytes() == (tmp_path / "b/kit-v1.tar.gz").read_bytes()
 
 
+def test_one_that_no_engine_serves_is_refused_before_its_weights_come(project: Project, hub: Hub, tmp_path: Path) -> None:
+    config = json.dumps({**CONFIG, "quantization_config": {"quant_method": "exl2"}}).encode()
+    hub.add("o/exl2", parts.write(tmp_path / "exl2", {**FILES, "config.json": config, "pytorch_model.bin": GOOD}))
+    done = project.run("lock", source="hf://o/exl2")
+    assert done.returncode == 3 and "is quantised for another engine (exl2) -> take the model" in done.stderr
+    assert hub.sent("*.bin") == 0
+
+
 def test_a_dangerous_one_is_refused_by_name_and_never_run(project: Project) -> None:
     done = project.run("lock", source="hf://o/evil")
     assert done.returncode == 23 and "pytorch_model.bin would call posix.system" in done.stderr and not MARK.exists()

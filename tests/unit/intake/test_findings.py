@@ -114,6 +114,10 @@ MODELS: dict[str, tuple[Files, str, dict[str, Any], bool, str]] = {
         whole(arch("Gemma3ForConditionalGeneration", vision_config={"hidden_size": 1})),
         *("chat", {}, False, "no preprocessor_config.json"),
     ),
+    "no processor of sound": (
+        whole(arch("Gemma3ForConditionalGeneration", audio_config={"hidden_size": 1})),
+        *("chat", {}, False, "takes images or sound and has no preprocessor_config.json"),
+    ),
     "drafter": (whole(), "chat", DRAFT, True, "speculative_config: 'o/draft' is not in the kit -> add it"),
     "adapter elsewhere": (
         whole(),
