@@ -6,6 +6,8 @@
 #       docker build -t offline-kit/engine-cpu:v0.32.0 \
 #         --build-arg BASE=debian:bookworm-slim --build-arg ACCELERATOR=cpu .
 #
+# scripts/build.sh builds either. Models are in no image: the bundle brings them, each file proven.
+#
 # One stage and no BuildKit syntax: the classic builder of Docker 20.10 builds it too. A build machine that cannot
 # reach PyPI or PyTorch's index passes WHEELS_URL, the address of a folder listing that holds every wheel.
 # The image runs as any user, read-only, without capabilities, with a tmpfs on /tmp.
@@ -15,6 +17,7 @@ FROM ${BASE}
 ARG ACCELERATOR=cuda
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 ARG WHEELS_URL=
+ARG DOWNLOAD_MODELS=false
 ARG VERSION=0
 ARG REVISION=unknown
 
@@ -34,7 +37,11 @@ ENV HF_HUB_OFFLINE=1 \
     VLLM_CACHE_ROOT=/var/cache/vllm
 
 COPY config/engine-cpu/ /usr/share/offline-kit/engine-cpu/
-RUN mkdir -p /var/cache/vllm && chmod 1777 /var/cache/vllm \
+RUN case "${DOWNLOAD_MODELS}" in \
+      false) : ;; \
+      *) echo "DOWNLOAD_MODELS=${DOWNLOAD_MODELS}: no image holds models, a bundle does: offline-kit build --version v1.0.0" >&2; exit 2 ;; \
+    esac \
+ && mkdir -p /var/cache/vllm && chmod 1777 /var/cache/vllm \
  && case "${ACCELERATOR}" in \
       cuda) : ;; \
       cpu) sh /usr/share/offline-kit/engine-cpu/install.sh ;; \

@@ -32,7 +32,8 @@ Usage: $0 VERB [WORD...] [--dry-run]
 Every day
   status [--json]      state, health, model, memory, uptime and requests of each service; the exit code says whether all are healthy
   start                apply the configuration, start what is not running, wait until all is healthy; after a crash or an interrupted
-                       upgrade, this is the verb that puts things right. --in-order: what Docker started by itself is stopped first
+                       upgrade, this is the verb that puts things right. --in-order: what Docker started by itself is stopped first.
+                       In a kit that is not installed yet: ./install.sh --yes
   stop [SERVICE]       stop all services, or one
   restart [SERVICE]    apply the configuration and start all services anew, or one; a wrong configuration is refused before anything stops
   logs [SERVICE]       their logs; -f follows, --since 1h (or a time), --tail N lines, --errors: only lines that tell of errors

@@ -1,7 +1,8 @@
 """Where the files lie that a bundle carries as they are: scripts, default configuration, shipped manifests, the runtime.
 
 Rules: an installed package has them below ``offline_kit/_kit``, a checkout at its top; only ``*.sh`` and ``*.py`` are carried,
-whatever else lies beside them; install.sh goes to the top of the kit, every other script stays below ``scripts/``.
+whatever else lies beside them; install.sh and what lies in ``scripts/top/`` go to the top of the kit, every other script stays
+below ``scripts/``.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from pathlib import Path
 from offline_kit.common.errors import DiskError
 
 _PACKAGE = Path(__file__).resolve().parent.parent
+_NOT_CARRIED = ("build.sh", "build_offline_package.sh")  # they build what is carried
 STARTER = ("manifests/knowflow.yaml", "config/models.json", "config/vllm_config.yaml", "config/environment.yaml")
 
 
@@ -32,9 +34,12 @@ def scripts() -> tuple[dict[str, bytes], frozenset[str]]:
     executables = set()
     for path in sorted(folder.rglob("*.sh")):
         inside = path.relative_to(folder).as_posix()
-        name = inside if inside == "install.sh" else f"scripts/{inside}"
+        if inside in _NOT_CARRIED:
+            continue
+        at_top = inside == "install.sh" or inside.startswith("top/")
+        name = path.name if at_top else f"scripts/{inside}"
         texts[name] = _read(path)
-        if "/" not in inside:
+        if at_top or "/" not in inside:
             executables.add(name)
     return texts, frozenset(executables)
 

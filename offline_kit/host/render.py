@@ -46,6 +46,7 @@ def render(
     texts.update(assets.runtime())
     texts.update({f"config/{name}": content for name, content in config.items()})
     texts["deploy/compose.yaml"] = _compose(lock, version, services).encode()
+    texts["compose.yaml"] = assets.template("compose.yaml").encode()
     texts[".env.example"] = _dotenv(services, lock).encode()
     texts.update(assets.monitoring() if "prometheus" in lock.images else {})
     pages = manuals(lock, version, services, scanned=origin.scan is not None)
@@ -88,6 +89,8 @@ def _dotenv(services: Services, lock: Lock) -> str:
         "",
         "# Requests that one key may have running at once; more are refused with 429.",
         f"OFFLINE_KIT_KEY_LIMIT={settings.key_limit}",
+        "",
+        "# install.sh adds COMPOSE_FILE and COMPOSE_PROJECT_NAME, by which the plain 'docker compose' means this kit.",
         "",
         *_switches("prometheus" in lock.images, "grafana" in lock.images),
     ]

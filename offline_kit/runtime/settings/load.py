@@ -24,6 +24,7 @@ _ENV_KEYS = (
     "OFFLINE_KIT_BIND",
     "OFFLINE_KIT_START_TIMEOUT",
     "VLLM_API_KEY",
+    "HF_TOKEN",  # guides have it in .env: nothing on a host asks for it, and no container gets it
     *features.VARIABLES,
 )
 

@@ -65,6 +65,10 @@ record_find() { # -> REPLY: the record of this folder, by root, by this user or,
     REPLY="$home/.local/state/offline-kit/kits/$id"
 }
 
+env_is_example() { # .env is a copy of .env.example, which SHA256SUMS names: it says nothing that the kit does not
+    [[ -f "$KIT/.env" && ! -L "$KIT/.env" && -f "$KIT/.env.example" && ! -L "$KIT/.env.example" ]] && cmp -s -- "$KIT/.env" "$KIT/.env.example"
+}
+
 state_look() { # -> STATE_IS_OURS, and else STATE_FOREIGN: what lies here that no script of this host made
     local entry
     STATE_IS_OURS='' STATE_FOREIGN=()
@@ -77,7 +81,7 @@ state_look() { # -> STATE_IS_OURS, and else STATE_FOREIGN: what lies here that n
         esac
     done
     [[ ! -e "$KIT/.env" && ! -L "$KIT/.env" ]] || [[ -n "$ENV_SOURCE" && "$ENV_SOURCE" -ef "$KIT/.env" && ! -L "$KIT/.env" ]] ||
-        STATE_FOREIGN+=(.env)
+        env_is_example || STATE_FOREIGN+=(.env)
 }
 
 record_make() { # this folder is known to this host from now on

@@ -8,6 +8,10 @@
 SETTINGS_SH=yes
 # shellcheck source-path=SCRIPTDIR/lib source-path=SCRIPTDIR/.. source=checks/ports.sh
 . "${BASH_SOURCE[0]%/*}/../checks/ports.sh"
+# shellcheck source-path=SCRIPTDIR/lib source-path=SCRIPTDIR/.. source=services/state.sh
+. "${BASH_SOURCE[0]%/*}/../services/state.sh"
+# shellcheck source-path=SCRIPTDIR/lib source-path=SCRIPTDIR/.. source=services/withheld.sh
+. "${BASH_SOURCE[0]%/*}/../services/withheld.sh"
 
 ENV_ADDED=()
 
@@ -50,10 +54,20 @@ env_replace() { # env_replace FILE KEY VALUE: in the draft FILE, sets KEY, in pl
 env_made() { # env_made FILE KEY: in the draft FILE, gives the secret KEY a value where it has none
     local value
     value_of "$1" "$2" || true
-    [[ -z "$REPLY" ]] || return 0
+    if secret_published "$REPLY"; then
+        warn ".env: the $2 there is the example of a published guide, which everybody knows: a new one takes its place"
+    elif [[ -n "$REPLY" ]]; then
+        return 0
+    fi
     env_secret
     value=$REPLY
     env_replace "$1" "$2" "$value"
+}
+
+env_compose() { # env_compose FILE: in the draft FILE, what makes the plain `docker compose` mean this kit; an operator's own values stay
+    project
+    value_of "$1" COMPOSE_PROJECT_NAME || env_replace "$1" COMPOSE_PROJECT_NAME "$PROJECT"
+    value_of "$1" COMPOSE_FILE || env_replace "$1" COMPOSE_FILE compose.yaml:.state/compose.yaml
 }
 
 env_write() { # makes or completes .env from $ENV_SOURCE (if given) and .env.example; --device and --with are kept in it
@@ -88,6 +102,7 @@ env_write() { # makes or completes .env from $ENV_SOURCE (if given) and .env.exa
     env_made "$draft" VLLM_API_KEY
     value_of "$draft" OFFLINE_KIT_WITH || true
     if [[ ",${REPLY//[[:space:]]/}," == *,monitoring,* ]] && carries grafana; then env_made "$draft" GRAFANA_ADMIN_PASSWORD; fi
+    env_compose "$draft"
     if [[ -f "$KIT/.env" ]] && cmp -s "$draft" "$KIT/.env"; then
         say '    .env: as it was'
     elif [[ -n "$DRY_RUN" ]]; then

@@ -106,6 +106,7 @@ service_apply() { # configuration to files -> APPLIED: what changed. Dies with 3
         return 0
     fi
     [[ -f "$KIT/.env" ]] || die "$EXIT_CONFIG" "there is no $KIT/.env yet" 'run ./install.sh first'
+    secrets_unpublished "$KIT/.env"
     mkdir -p "$STATE"
     work_folder # here, not in the subshell below
     once_sweep

@@ -10,6 +10,18 @@ WITHHELD_SH=yes
 # shellcheck source-path=SCRIPTDIR/lib source-path=SCRIPTDIR/.. source=core/common.sh
 . "${BASH_SOURCE[0]%/*}/../core/common.sh"
 
+secret_published() { [[ "$1" == token-abc123 || "$1" == admin123 ]]; } # secret_published TEXT: it is the example of a guide that everybody can read
+
+secrets_unpublished() { # secrets_unpublished FILE: the .env in FILE has no secret that a published guide gives, or the end
+    local key
+    for key in VLLM_API_KEY GRAFANA_ADMIN_PASSWORD; do
+        value_of "$1" "$key" || continue
+        ! secret_published "$REPLY" ||
+            die "$EXIT_CONFIG" ".env: $key is the example of a published guide, which everybody knows; nothing was changed" \
+                'take its value out and run ./install.sh, which makes one'
+    done
+}
+
 withheld_env() { # withheld_env FILE: the .env in FILE without its secrets; stand-ins and secrets, a pair a line, go to $WORK/withheld
     local key password
     value_of "$1" VLLM_API_KEY || true

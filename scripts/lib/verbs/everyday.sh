@@ -34,6 +34,11 @@ verb_start() { # start [--in-order]
         shift
     fi
     no_more "$@"
+    if [[ -z "$in_order" && ! -e "$STATE/compose.yaml" ]]; then # the first start of a kit is its installation
+        say '    not installed yet: ./install.sh --yes does it'
+        bash "$KIT/install.sh" --yes ${DRY_RUN:+--dry-run} || exit_intended $?
+        return 0
+    fi
     installed
     journal_alone
     lock_kit

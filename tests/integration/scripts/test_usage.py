@@ -84,7 +84,7 @@ def test_wrong_words_are_wrong_usage(kit: Path, script: str, arguments: list[str
     assert done.returncode == 2 and done.stderr.startswith("error: ")
 
 
-@pytest.mark.parametrize("verb", ["start", "stop", "restart", "status", "logs", "smoke"])
+@pytest.mark.parametrize("verb", ["stop", "restart", "status", "logs", "smoke"])
 def test_before_the_installation_deploy_says_so(kit: Path, verb: str) -> None:
     done = scripts_kit.run(kit, "scripts/deploy.sh", verb)
     assert done.returncode == 3 and "install.sh" in done.stderr

@@ -95,6 +95,8 @@ def test_what_is_carried() -> None:
         "install.sh" in executables and "scripts/deploy.sh" in executables and "scripts/lib/core/common.sh" not in executables
     )
     assert executables <= texts.keys()
+    assert {"deploy.sh", "compose.yaml"} <= texts.keys() and "deploy.sh" in executables
+    assert not {"scripts/build.sh", "scripts/build_offline_package.sh", "scripts/top/deploy.sh"} & texts.keys()
     assert texts["config/models.json"] == files["models.json"]
     assert texts["config/environment.yaml"] == files["environment.yaml"]
     assert not [path for path in texts if path.startswith(("/", "deploy/kit.env", "images/", "models/")) or ".." in path]

@@ -1,0 +1,197 @@
+"""The guide's commands, block by block, typed in the folder of a kit: real Docker and Compose, a stand-in for vllm.
+
+Rules: one kit goes the guide's way from unpacking to cleaning up, so the tests of it stand in that order, and each leaves it
+healthy but the last; what is typed is tests/data/guide_commands.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.data.guide_commands import BLOCKS, DOTENV, ELSEWHERE, TYPED
+from tests.support import kit_fixtures, scripts_kit
+from tests.support.kit_fixtures import Host, settings
+from tests.testbed import compose
+from tests.testbed.cache import REPOSITORY
+from tests.testbed.dockerd import Dockerd
+
+SERVICES = {"engine-chat", "engine-embedding", "engine-rerank", "gateway"}
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory, airgap: Dockerd) -> Iterator[Host]:
+    """A kit that nobody has installed yet."""
+    folder = tmp_path_factory.mktemp("guide")
+    shelf = scripts_kit.make_shelf(folder / "shelf")
+    made = kit_fixtures.make_version(shelf, folder / "kits/guide-v1.0.0", airgap, name="guide", ports=18860)
+    program = folder / "bin/docker-compose"
+    program.parent.mkdir()
+    program.symlink_to(compose.plugin())
+    yield made
+    made.clean()
+
+
+def typed(host: Host, command: str, *, status: int = 0) -> str:
+    """What a command line says, typed in the kit's folder as the guide or TYPED has it; ports and key are this kit's."""
+    command = TYPED.get(command, command)
+    for usual, key in ((8000, "router"), (8001, "chat"), (8002, "embedding"), (8003, "rerank")):
+        command = command.replace(f"localhost:{usual}", f"localhost:{host.ports[key]}")
+    if "token-abc123" in command:
+        command = command.replace("token-abc123", host.key).replace("curl ", "curl --fail-with-body ")
+    # the stand-in's image has BusyBox, and no links to it
+    image = settings(host.kit / "deploy/kit.env")["KIT_IMAGE_engine"]
+    command = command.replace("--entrypoint tar @ENGINE", f"--entrypoint busybox {image} tar")
+    path = f"{host.kit.parent.parent / 'bin'}:{os.environ['PATH']}"
+    argv = [*host.dockerd.nsenter, "env", f"PATH={path}", "bash", "-euo", "pipefail", "-c", command]
+    env = {**os.environ, **host.env}
+    done = subprocess.run(
+        argv, cwd=host.kit, env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=300, check=False
+    )
+    assert done.returncode == status, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout + done.stderr
+
+
+def running(host: Host) -> set[str]:
+    return set(host.versions())
+
+
+def test_every_command_of_the_guide_is_one_that_is_told_of() -> None:
+    page = (REPOSITORY / "docs/guide-commands.md").read_text()
+    for title, commands in BLOCKS.items():
+        for command in commands:
+            told = ELSEWHERE.get(command, TYPED.get(command, command)).partition(" -H ")[0].partition(" --entrypoint")[0]
+            told = told.replace("guide-engine-chat-1", "NAME-engine-chat-1").removeprefix("curl -X ").replace("|", "\\|")
+            assert told in page, f"{title}: {told}"
+
+
+def test_the_host_is_looked_at(host: Host) -> None:
+    for command in BLOCKS["the host"][:2]:
+        assert "version" in typed(host, command)
+    typed(host, ELSEWHERE[BLOCKS["the host"][2]])
+
+
+def test_compose_says_what_to_do_before_the_installation(host: Host) -> None:
+    for command in ("docker-compose up -d", "docker compose ps"):
+        assert "run ./install.sh" in typed(host, f"! {command}")
+
+
+def test_from_the_copy_of_the_example_to_a_start(host: Host) -> None:
+    """cp, load_images.sh, deploy.sh start: the first start is the installation."""
+    typed(host, "cp .env.example .env")
+    typed(host, "./scripts/load_images.sh")
+    said = typed(host, "./scripts/deploy.sh start")
+    assert "./install.sh --yes" in said and running(host) == SERVICES
+    found = settings(host.kit / ".env")
+    assert (found["COMPOSE_PROJECT_NAME"], found["COMPOSE_FILE"]) == ("guide", "compose.yaml:.state/compose.yaml")
+    assert len(host.key) == 48 and (host.kit / ".env").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_verbs_at_the_top_are_those_below_scripts(host: Host) -> None:
+    assert "healthy" in typed(host, "./deploy.sh status") and "loading weights" in typed(host, "./deploy.sh logs")
+    typed(host, "./deploy.sh stop")
+    assert running(host) == set()
+    typed(host, "sh deploy.sh start")
+    assert running(host) == SERVICES
+    typed(host, "./deploy.sh nonsense", status=2)
+
+
+def test_compose_by_hand_means_the_kit(host: Host) -> None:
+    """What the scripts started is left alone, what is down comes up as the scripts would have started it."""
+    up, _, down = BLOCKS["start by Compose"]
+    before = host.dockerd.docker("ps", "--quiet", "--no-trunc", "--filter", host.project)
+    typed(host, up)
+    assert host.dockerd.docker("ps", "--quiet", "--no-trunc", "--filter", host.project) == before
+    for program in ("docker-compose", "docker compose"):
+        assert set(typed(host, f"{program} ps --services").split()) == SERVICES
+        assert "loading weights" in typed(host, f"{program} logs --since=1h engine-chat")
+    typed(host, down)
+    assert running(host) == set()
+    assert not host.dockerd.docker("network", "ls", "--quiet", "--filter", host.project)
+    typed(host, up)
+    assert running(host) == SERVICES
+    typed(host, "./deploy.sh start")
+    assert host.deploy("attest").returncode == 0
+
+
+@pytest.mark.parametrize("name", ["logs", "a service does not start"])
+def test_logs_by_the_names_of_the_kit(host: Host, name: str) -> None:
+    for command in BLOCKS[name]:
+        if "grep" in command:  # there is no error in them
+            typed(host, command, status=1)
+        else:
+            assert "loading weights" in typed(host, command)
+    if name == "logs":
+        assert "loading weights" in typed(host, f"timeout 5 {TYPED[BLOCKS['start by Compose'][1]]} || true")
+
+
+def test_the_examples_answer_with_the_key_of_the_kit(host: Host) -> None:
+    health, chat, embedding = BLOCKS["ask"]
+    assert '{"status":"ok"}' in typed(host, health)
+    assert "choices" in typed(host, chat.replace("Qwen2.5-32B-Instruct", "tiny-chat"))
+    assert "embedding" in typed(host, embedding.replace("bge-m3", "tiny-embedding"))
+    bodies = {
+        "chat": '{"model": "tiny-chat", "messages": [{"role": "user", "content": "x"}], "temperature": 0.7, "max_tokens": 9}',
+        "embedding": '{"model": "tiny-embedding", "input": "x"}',
+        "rerank": '{"model": "tiny-rerank", "query": "q", "documents": ["a", "b", "c"]}',
+    }
+    for command, body in zip(BLOCKS["the APIs"], bodies.values(), strict=True):
+        url = command.removeprefix("POST ")
+        ask = f"curl -sS -X POST {url} -H 'Content-Type: application/json' -H 'Authorization: Bearer token-abc123' -d '{body}'"
+        assert json.loads(typed(host, ask))
+
+
+def test_the_secrets_of_the_guide_are_refused_and_replaced(host: Host) -> None:
+    env = host.kit / ".env"
+    whole = env.read_text()
+    for name, word in (("VLLM_API_KEY", "token-abc123"), ("GRAFANA_ADMIN_PASSWORD", "admin123")):
+        env.write_text(f"{whole}{name}={word}\n")
+        said = typed(host, "./deploy.sh restart", status=3)
+        assert f"{name} is the example of a published guide" in said and word not in said
+    assert running(host) == SERVICES
+    env.write_text(whole.replace(host.key, "token-abc123"))
+    assert "a new one takes its place" in typed(host, "./install.sh --yes")
+    assert host.key not in ("token-abc123", settings(env)["COMPOSE_FILE"]) and len(host.key) == 48
+    env.write_text(whole)
+    typed(host, "./deploy.sh restart")
+
+
+def test_the_settings_of_the_guide_are_read_as_they_are(host: Host) -> None:
+    """HF_TOKEN too, which no container gets."""
+    env = host.kit / ".env"
+    whole = env.read_text()
+    env.write_text(whole + DOTENV.splitlines()[0] + "\n")
+    typed(host, "./deploy.sh start")
+    assert host.dockerd.docker("inspect", "guide-engine-chat-1").find("your_huggingface_token") < 0
+    env.write_text(whole)
+
+
+def test_backups_by_hand(host: Host) -> None:
+    models, config = BLOCKS["backup"]
+    typed(host, models)
+    listed = typed(host, "tar -tzf ../models-backup.tar.gz")
+    assert "./chat/config.json" in listed
+    typed(host, config)
+    assert "config/models.json" in typed(host, "tar -tzf config-backup.tar.gz")
+    # a file in the kit that the kit does not have is told of, by name, until it is moved out
+    assert "extra: config-backup.tar.gz" in typed(host, "scripts/verify.sh", status=20)
+    typed(host, "mv config-backup.tar.gz ..")
+    typed(host, "scripts/verify.sh")
+    typed(host, "./deploy.sh backup ../settings.tar.gz")
+
+
+def test_pruning_takes_nothing_that_the_kit_needs_and_clean_all_that_it_made(host: Host) -> None:
+    prune_images, prune_volumes, clean = BLOCKS["clean"]
+    typed(host, "./deploy.sh stop")
+    typed(host, prune_images)
+    typed(host, prune_volumes)
+    typed(host, "./deploy.sh start")
+    assert running(host) == SERVICES
+    typed(host, BLOCKS["another version"][1])
+    typed(host, clean)
+    assert running(host) == set() and not host.dockerd.docker("network", "ls", "--quiet", "--filter", host.project)
+    assert settings(host.kit / ".env")["VLLM_API_KEY"]

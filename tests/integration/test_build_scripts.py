@@ -1,0 +1,91 @@
+"""scripts/build.sh and scripts/build_offline_package.sh: their options, and the Dockerfile by the real classic builder."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.testbed.cache import REPOSITORY
+from tests.testbed.dockerd import Dockerd
+
+BUILD, PACKAGE = REPOSITORY / "scripts/build.sh", REPOSITORY / "scripts/build_offline_package.sh"
+
+
+def run(script: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    around = {**os.environ, **env}
+    return subprocess.run([str(script), *arguments], env=around, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.mark.parametrize("script", [BUILD, PACKAGE], ids=lambda path: path.name)
+def test_help_and_usage(script: Path) -> None:
+    told = run(script, "--help")
+    assert told.returncode == 0 and told.stdout.startswith("Usage: ") and not told.stderr
+    assert run(script, "--tag" if script == BUILD else "--version").returncode == 2
+
+
+@pytest.mark.parametrize(
+    "words", [["--device", "tpu"], ["--tag", "a b"], ["--tag="], ["--build-arg", "x"], ["--nonsense"], ["a-word"]]
+)
+def test_what_cannot_be_built_is_wrong_usage(words: list[str]) -> None:
+    done = run(BUILD, *words)
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and not done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "parts"),
+    [
+        ([], "offline-kit/engine:latest", ["ACCELERATOR=cuda", "VERSION=latest"]),
+        (["--tag", "v1.0.0", "--skip-models"], "offline-kit/engine:v1.0.0", ["VERSION=v1.0.0"]),
+        (["--device=cpu"], "offline-kit/engine-cpu:latest", ["ACCELERATOR=cpu", "BASE=debian:bookworm-slim"]),
+        (["--name", "knowflow/vllm-unified", "--push"], "knowflow/vllm-unified:latest", ["docker push knowflow/vllm-unified"]),
+        (
+            ["--device=cpu", "--base", "x:1", "--build-arg", "WHEELS_URL=y"],
+            "offline-kit/engine-cpu:latest",
+            ["BASE=x:1", "URL=y"],
+        ),
+    ],
+)
+def test_a_dry_run_prints_the_command(words: list[str], name: str, parts: list[str]) -> None:
+    done = run(BUILD, *words, "--dry-run", DOCKER_HOST="unix:///nonexistent.sock")
+    assert done.returncode == 0 and done.stdout == f"{name}\n", done.stderr
+    assert "would run: docker build " in done.stderr and all(part in done.stderr for part in parts), done.stderr
+    assert ("docker push" in done.stderr) is ("--push" in words) and "DOWNLOAD_MODELS" not in done.stderr
+
+
+def test_the_dockerfile_is_built_on_any_base(dockerd: Dockerd, tmp_path: Path) -> None:
+    """The classic builder, with a base that has a shell and nothing else: labels, offline defaults, entrypoint."""
+    base = tmp_path / "base"
+    (base / "bin").mkdir(parents=True)
+    (base / "bin/busybox").write_bytes(Path("/bin/busybox").read_bytes())
+    (base / "bin/busybox").chmod(0o755)
+    for name in ("sh", "mkdir", "chmod"):
+        (base / f"bin/{name}").symlink_to("busybox")
+    archive = subprocess.run(["tar", "-C", base, "-c", "."], stdout=subprocess.PIPE, check=True).stdout
+    dockerd.docker("import", "-", "guide/base:1", stdin=archive)
+    env = {**dockerd.env, "DOCKER_BUILDKIT": "0"}
+    done = run(BUILD, "--tag", "v1.0.0", "--name", "guide/engine", "--base", "guide/base:1", "--skip-models", **env)
+    assert done.returncode == 0 and done.stdout == "guide/engine:v1.0.0\n", done.stderr
+    form = '{{index .Config.Labels "org.opencontainers.image.version"}} {{.Config.Entrypoint}} {{.Config.Env}}'
+    said = dockerd.docker("image", "inspect", "--format", form, "guide/engine:v1.0.0")
+    assert said.startswith("v1.0.0 [vllm serve] ") and "HF_HUB_OFFLINE=1" in said
+    models = run(BUILD, "--base", "guide/base:1", "--build-arg", "DOWNLOAD_MODELS=true", **env)
+    assert models.returncode == 10 and "a bundle does: offline-kit build" in models.stderr + models.stdout
+    pushed = run(BUILD, "--name", "127.0.0.1:9/guide", "--base", "guide/base:1", "--push", **env)
+    assert pushed.returncode == 10 and "built and not pushed" in pushed.stderr
+
+
+def test_a_package_is_a_bundle(tmp_path: Path) -> None:
+    out = tmp_path / "out of here"
+    done = run(PACKAGE, "--version", "v1.0.0", "--output", str(out), "--locked", "--dry-run")
+    assert done.returncode == 0 and "offline-kit build --version v1.0.0 --output" in done.stderr and not out.exists()
+    assert done.stderr.endswith("--locked\n")
+    missing = run(PACKAGE, "--version=v1.0.0", "--output", str(out), "--manifest", str(tmp_path / "none.yaml"))
+    assert missing.returncode == 3 and "none.yaml" in missing.stderr and out.is_dir()
+
+
+def test_without_a_version_there_is_no_bundle() -> None:
+    done = run(PACKAGE, "--output", "/tmp")
+    assert done.returncode == 2 and "--version is missing" in done.stderr
