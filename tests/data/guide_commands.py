@@ -67,7 +67,7 @@ TYPED = {
     "docker-compose logs vllm-unified | grep ERROR": "docker-compose logs engine-chat | grep ERROR",
     "docker logs vllm-unified": "docker logs guide-engine-chat-1",
     BLOCKS["backup"][0]: "docker run --rm --pull never -v $(pwd)/models:/data:ro -v $(pwd)/..:/backup --entrypoint tar @ENGINE "
-    "czf /backup/models-backup.tar.gz -C /data .",
+    "cf /backup/models-backup.tar -C /data .",
 }
 # what cannot work as written on a host without a network, and what does that here
 ELSEWHERE = {
