@@ -5,6 +5,7 @@ Rules: one Docker engine with addresses for eight networks, one installed kit; e
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,6 +84,20 @@ def test_a_folder_with_a_colon(dockerd: Dockerd, host: Host, tmp_path: Path) -> 
     script = '. "$0/scripts/lib/services/failure_reasons.sh"; service_reason "$1"; printf %s "$REPLY"'
     told = subprocess.run(["bash", "-c", script, str(host.kit), done.stderr], capture_output=True, text=True, check=True).stdout
     assert done.returncode != 0 and "a colon in its name" in told, done.stderr
+
+
+def test_a_docker_that_does_not_see_the_kit(host: Host, dockerd: Dockerd, tmp_path: Path) -> None:
+    """As from within a container that has the host's docker.sock: the folder is there for this shell alone."""
+    host.clean()
+    command = [
+        f"mount -t tmpfs none '{tmp_path}' && cp -R '{host.kit}' '{tmp_path}/kit' && cd '{tmp_path}/kit'",
+        "rm -rf .state .env && exec ./install.sh --yes",
+    ]
+    prefix = [*dockerd.nsenter, "unshare", "--mount", "bash", "-c", " && ".join(command)]
+    done = subprocess.run(prefix, env={**os.environ, **dockerd.env}, capture_output=True, text=True, check=False)
+    assert done.returncode != 0 and "this Docker does not see the kit's folder" in done.stderr, done.stderr
+    assert "the engine image lacks" not in done.stderr
+    healthy(host)
 
 
 def test_a_layer_that_is_another(host: Host, dockerd: Dockerd) -> None:
