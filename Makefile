@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PYTEST_ARGS ?=
 
-.PHONY: help venv format lint lint-shell lint-docs dead test test-unit test-long cov demo copies schema
+.PHONY: help venv format lint lint-shell lint-docs dead test test-unit test-long faults cov demo copies schema
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -45,6 +45,9 @@ test-unit: venv ## the unit tests: no root, Docker or network, under two minutes
 
 test-long: venv ## newer Docker engines, a host that restarts, interruptions and upgrades at random moments
 	$(BIN)/pytest -m long $(PYTEST_ARGS)
+
+faults: venv ## every stage of the way with every fault, as a table: docs/faults.md
+	$(BIN)/python -m tests.faults $(PYTEST_ARGS)
 
 cov: venv ## the unit tests with coverage
 	$(BIN)/pytest tests/unit -m 'not long and not root' --cov=offline_kit --cov-report=term-missing:skip-covered $(PYTEST_ARGS)

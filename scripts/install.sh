@@ -249,6 +249,7 @@ record() {
     receipt_text >"$WORK/receipt"
     receipt_keep
     write_file "$STATE/receipt.json" 600 <"$WORK/receipt"
+    sync # the images, too
     [[ -e "$STATE/installed" ]] || printf '%s\n' "${KIT_FACT[KIT_VERSION]:-}" | write_file "$STATE/installed" 644
 }
 

@@ -7,23 +7,28 @@ Standard library only, Python 3.8 or later, one file: it is carried beside bundl
 ``offline-kit unpack`` calls it. It shares no code with the packer: it is another reader of docs/bundle-format.md.
 
 Rules: nothing is written outside a new folder of this run, which gets its name only when every file in it is as SHA256SUMS
-says; only plain files and folders, each once, made anew and never opened through a link; nothing is written that does not fit
-on the disk or that SHA256SUMS does not name; all findings are reported, then nothing is left.
+says, and on the disk; only plain files and folders, each once, made anew and never opened through a link; nothing is written
+that does not fit on the disk or that SHA256SUMS does not name; all findings are reported, then nothing is left.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
+import errno
+import fcntl
 import hashlib
 import json
 import os
 import re
 import shutil
+import signal
 import stat
 import struct
 import sys
 import tempfile
 import threading
+import time
 import unicodedata
 import zlib
 from bisect import bisect_right
@@ -43,6 +48,7 @@ SUMS, BUNDLE, LOCK, NEEDS, FULL = "SHA256SUMS", "bundle.json", "lock.json", "del
 HEADS, LAYOUT = (SUMS, BUNDLE, LOCK), ("images/oci-layout", "images/index.json", "images/manifest.json")
 PAYLOAD = ("images/blobs/sha256/", "files/", "models/")
 LIST_AT_MOST, VALUES_AT_MOST = 8 << 20, 1_000_000
+WORK, LEFT_BEHIND = ".unpack-", 60.0  # seconds
 DEEPEST, ENTRIES_AT_MOST, NAMES_AT_MOST = 64, 50_000, 16 << 20
 # No control characters, and no marks that change how a name is shown.
 SEGMENT = re.compile(r"[^\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\\]+")
@@ -77,7 +83,7 @@ class Files:
     def __init__(self, paths: Sequence[Path]) -> None:
         # Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
         self._files = [os.open(str(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK) for path in paths]
-        self._starts = [0]
+        self._starts, self._paths = [0], list(paths)
         for file, path in zip(self._files, paths):
             if not stat.S_ISREG(os.fstat(file).st_mode):
                 raise ValueError(f"{path} is not a file")
@@ -88,7 +94,11 @@ class Files:
         pieces = []
         while count > 0 and offset < self.size:
             part = bisect_right(self._starts, offset) - 1
-            piece = os.pread(self._files[part], min(count, self._starts[part + 1] - offset), offset - self._starts[part])
+            try:
+                piece = os.pread(self._files[part], min(count, self._starts[part + 1] - offset), offset - self._starts[part])
+            except OSError as error:
+                error.filename = str(self._paths[part])
+                raise
             if not piece:
                 break
             pieces.append(piece)
@@ -193,12 +203,12 @@ def in_order(files: Iterable[str]) -> List[str]:
 class Inventory:
     """What may be written: admits the archive's entries one by one, and holds the files against SHA256SUMS."""
 
-    def __init__(self, space: int) -> None:
+    def __init__(self) -> None:
         self.findings: List[str] = []
+        self.size = 0  # bytes of all files
         self.top = ""
         self.files: Dict[str, Item] = {}
         self.sums: Dict[str, str] = {}
-        self._space = space
         self._folders = {""}
         self._order: List[str] = []  # of all entries, those of folders with a slash
         self._mtime: Optional[int] = None
@@ -223,8 +233,6 @@ class Inventory:
             problem = f"is one name with {self._folded[folded(path)]} on some hosts"
         elif path and path.rpartition("/")[0] not in self._folders:
             problem = "its folder has no entry before it"
-        elif item.size > self._space:
-            problem = f"does not fit on the disk: {item.size} bytes, {self._space} are free"
         elif path and (path == ".env" or path.split("/")[0] == ".state"):
             problem = "is a path that belongs to the host"
         elif item.mtime != (item.mtime if self._mtime is None else self._mtime):
@@ -232,7 +240,7 @@ class Inventory:
         if problem:
             self.findings.append(f"{shown(item.path)}: {problem}")
             return None
-        self._space -= item.size
+        self.size += item.size
         self._mtime = item.mtime
         self._order.append(path + "/" * item.is_folder)
         item = item._replace(path=path)
@@ -455,7 +463,8 @@ class Unpacking:
         self._source, self._folder, self._advance, self._stop = source, folder, advance, threading.Event()
         self._jobs = jobs or len(os.sched_getaffinity(0))
         state = os.statvfs(str(folder))
-        self.inventory = Inventory(state.f_bavail * state.f_frsize)
+        self._space = state.f_bavail * state.f_frsize
+        self.inventory = Inventory()
         self.digests: Dict[str, str] = {}
 
     def members(self, descriptor: int, top: Callable[[str], None]) -> None:
@@ -470,6 +479,7 @@ class Unpacking:
         self.inventory.compare({}, self.taken_from_base())
         if self.inventory.findings:
             return
+        self._check_space()
         top(self.inventory.top)
         self._make_folders(descriptor, items)
         files = sorted((item for item in items if not item.is_folder), key=lambda item: -item.size)
@@ -532,6 +542,7 @@ class Unpacking:
                 admitted = self.inventory.admit(item)
                 if admitted is None:
                     return
+                self._check_space()
                 if first:
                     top(self.inventory.top)
                 if admitted.is_folder:
@@ -547,6 +558,11 @@ class Unpacking:
             if item.is_folder and item.path:
                 os.mkdir(item.path, 0o755, dir_fd=descriptor)
                 os.chmod(item.path, 0o755, dir_fd=descriptor)
+
+    def _check_space(self) -> None:
+        if self.inventory.size > self._space:
+            text = f"does not fit on the disk: {self.inventory.size} bytes, {self._space} are free"
+            raise OSError(errno.ENOSPC, text, str(self._folder))
 
     def taken_from_base(self) -> List[str]:
         """The paths of a delta that come from its base."""
@@ -577,8 +593,12 @@ def unpack(
     gets its name, and returns what it finds. Raises Refused, and OSError (FileExistsError: the kit is there already).
     """
     folder.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=".unpack-", dir=str(folder)))
+    for old in folder.glob(WORK + "*"):
+        remove_left_behind(old)
+    work = Path(tempfile.mkdtemp(prefix=WORK, dir=str(folder)))
+    held = os.open(str(work), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
+        lock(held)
         kit = work / "kit"
         kit.mkdir(0o755)
         kit.chmod(0o755)
@@ -605,10 +625,50 @@ def unpack(
             raise Refused(sorted(set(findings)))
         target = folder / run.inventory.top
         top(run.inventory.top)
-        kit.rename(target)
+        sync_disk(held)  # a name that outlives a power cut must not stand for files that do not
+        try:
+            kit.rename(target)
+        except OSError:
+            top(run.inventory.top)  # another run was done meanwhile
+            raise
+        sync_disk(held)
         return target
     finally:
         shutil.rmtree(str(work), ignore_errors=True)
+        os.close(held)
+
+
+def lock(descriptor: int) -> bool:
+    """Whether the folder is this run's now; where there are no locks, it is."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno != errno.EWOULDBLOCK
+    return True
+
+
+def remove_left_behind(work: Path) -> None:
+    """Takes away what a run left that was killed; not what somebody works in, or is about to lock."""
+    try:
+        if time.time() - work.lstat().st_mtime < LEFT_BEHIND:
+            return
+        descriptor = os.open(str(work), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        if lock(descriptor):
+            shutil.rmtree(str(work), ignore_errors=True)
+    finally:
+        os.close(descriptor)
+
+
+def sync_disk(descriptor: int) -> None:
+    """Everything that was written to the file system of an open folder is on the disk when this returns. Raises OSError."""
+    library = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(library, "syncfs"):
+        os.sync()
+    elif library.syncfs(descriptor):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 def _documents(kit: Path, top: str) -> List[str]:
@@ -711,6 +771,9 @@ def utf8_names() -> None:
 def main() -> int:
     """The command line; returns an exit code."""
     utf8_names()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
     codes = "Exit codes: 0 whole; 2 usage; 9 disk; 20 damaged; 21 not a bundle; 130 interrupted."
     parser = argparse.ArgumentParser(description=f"{MARK} and proves every file on the way, many at once.", epilog=codes)
     parser.add_argument("bundle", type=Path, help="NAME-VERSION.tar.gz, its .parts.json, or one of its parts")

@@ -1,7 +1,8 @@
 """The command ``offline-kit``: its groups of options, and the one place where errors become a message and an exit code.
 
-Rules: results on stdout, talk on stderr; a KitError is one clear message and its own code, never a traceback; Ctrl-C is
-130; a fault of the program itself is 1 and says so. Set ``OFFLINE_KIT_DEBUG=1`` to see the traceback of any error.
+Rules: results on stdout, talk on stderr; a KitError is one clear message and its own code, never a traceback; Ctrl-C, SIGTERM
+and SIGHUP are 130; a fault of the program itself is 1 and says so. Set ``OFFLINE_KIT_DEBUG=1`` to see the traceback of any
+error.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import importlib
 import io
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Mapping
@@ -85,6 +87,9 @@ def main() -> None:
     """Runs the command line and exits with a documented code."""
     settings: dict[str, str] = {}
     register_environment(os.environ)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # who was started by nohup goes on
+            signal.signal(number, signal.default_int_handler)
     try:
         use_utf8_names()
         print_any_name()

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import glob
 import os
 import stat
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from offline_kit.common.errors import DiskError
 
 Buffer = bytes | memoryview
 _BEHIND = 8 << 20  # bytes
+_PARTIAL, _LEFT_BEHIND = ".partial", 60.0  # seconds
 _VECTOR = 512  # at most IOV_MAX (1,024) buffers go into one call
 
 
@@ -34,6 +37,9 @@ def disk_error(error: OSError, path: Path, size: int | None = None) -> DiskError
         return file_too_large(place, size)
     if error.errno == errno.EROFS:
         return DiskError("the file system is mounted read-only", where=place, remedy="choose another folder")
+    if error.errno == errno.EIO:
+        remedy = "a disk or medium fails: copy it anew; of a blob in the store, 'offline-kit store verify' removes it"
+        return DiskError("Input/output error", where=place, remedy=remedy)
     return DiskError(error.strerror or str(error), where=place, remedy="check that it can be used")
 
 
@@ -75,10 +81,15 @@ def read_plain_file(path: Path, at_most: int, *, follow: bool = False) -> bytes:
     return bytes(content)
 
 
-def replace_file(path: Path, content: bytes, mode: int = 0o644) -> None:
-    """Writes ``path`` whole or not at all, on the disk when it returns, and never through a link. Raises DiskError."""
+def replace_file(path: Path, content: bytes, mode: int = 0o644, *, lasting: bool = True) -> None:
+    """Writes ``path`` whole or not at all, and never through a link; ``lasting``: on the disk under its name when it returns.
+
+    Raises DiskError.
+    """
     with disk_errors(path, len(content)):
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+        if lasting:
+            remove_left_behind(path.parent, f".{glob.escape(path.name)}.*{_PARTIAL}")
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_PARTIAL, dir=path.parent)
         partial = Path(name)
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -90,6 +101,28 @@ def replace_file(path: Path, content: bytes, mode: int = 0o644) -> None:
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
+        if lasting:
+            sync_folder(path.parent)
+
+
+def remove_left_behind(folder: Path, pattern: str) -> None:
+    """Removes files that killed runs of ``replace_file`` left; a young one may belong to a run that is at work."""
+    for old in folder.glob(pattern):
+        with suppress(OSError):
+            if time.time() - old.lstat().st_mtime > _LEFT_BEHIND:
+                old.unlink()
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the names in ``folder`` last. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems know no such thing
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def write_all(descriptor: int, pieces: Sequence[Buffer]) -> None:

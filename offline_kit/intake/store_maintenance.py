@@ -7,6 +7,7 @@ for the next build fetches it again. A blob's modification time is when a build 
 
 from __future__ import annotations
 
+import errno
 import functools
 import time
 from collections.abc import Iterable, Sequence
@@ -60,6 +61,8 @@ def verify(store: Store, *, jobs: int, progress: Progress) -> tuple[list[StoredB
             except FileNotFoundError:
                 return True  # gone meanwhile, and so not damaged
             except OSError as error:
+                if error.errno == errno.EIO:  # the disk fails there: as good as damaged
+                    return False
                 raise disk_error(error, path) from error
             task.finish_item()
             return hasher.digest() == item.digest

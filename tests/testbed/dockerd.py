@@ -18,7 +18,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -101,10 +101,10 @@ class Dockerd:
             "--containerd-namespace", f"testbed-{name}",
             "--containerd-plugins-namespace", f"testbed-plugins-{name}",
         ]  # fmt: skip
-        if self.namespace:
+        if self.namespace and not Path("/run/netns", self.namespace).exists():
             run(["ip", "netns", "add", self.namespace])
             run(["ip", "-n", self.namespace, "link", "set", "lo", "up"])
-        else:
+        if not self.namespace:
             argv += ["--bridge", "none", "--iptables=false", "--ip6tables=false"]
         self._process = Process([*self.nsenter, *argv], self.log, {"PATH": self._search})
         try:
@@ -112,6 +112,28 @@ class Dockerd:
         except BaseException:
             self.stop()
             raise
+
+    def die(self) -> None:
+        """Kills the daemon where it stands; ``start`` brings it back. Its containers go on meanwhile."""
+        assert self._process
+        self._process.stop(0)
+        inner = self.folder / "exec/containerd/containerd.pid"
+        deadline = time.monotonic() + 10
+        while inner.exists() and _command_line(int(inner.read_text() or 0)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """The daemon and its containerd stand still meanwhile: nothing of theirs is written."""
+        assert self._process
+        pids = [self._process.pid, *(pid for pid in _pids() if str(self.folder / "exec") in _command_line(pid))]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
 
     def stop(self) -> None:
         """Stops the daemon and removes what it left outside its folder; the folder stays. Safe to call twice."""
@@ -149,6 +171,9 @@ class Dockerd:
             if str(self.folder) in _command_line(int(pidfile.read_text() or 0)):
                 raise TestbedError(f"a dockerd already runs in {self.folder} (pid {pidfile.read_text()})")
             pidfile.unlink()
+        inner = self.folder / "exec/containerd/containerd.pid"  # of one that died with its daemon, too
+        if inner.exists() and str(self.folder) not in _command_line(int(inner.read_text() or 0)):
+            inner.unlink()
 
     def _answers(self) -> bool:
         if not self.socket.exists():

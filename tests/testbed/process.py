@@ -96,9 +96,10 @@ class Process:
             time.sleep(0.05)
 
     def stop(self, grace: float = 20) -> None:
-        """TERM, then KILL to its group after `grace` seconds; returns when it is gone. Safe to call twice."""
+        """TERM, then KILL to its group after `grace` seconds, with 0 at once; returns when it is gone. Safe to call twice."""
         if self.alive:
-            self._popen.terminate()
+            if grace:
+                self._popen.terminate()
             try:
                 self._popen.wait(grace)
             except subprocess.TimeoutExpired:

@@ -51,7 +51,11 @@ class MultiFile:
             part = bisect.bisect_right(self._starts, offset + done) - 1
             place = offset + done - self._starts[part]
             piece = buffer[done : done + self._starts[part + 1] - offset - done]
-            count = os.preadv(self._descriptors[part], [piece], place)
+            try:
+                count = os.preadv(self._descriptors[part], [piece], place)
+            except OSError as error:
+                error.filename = str(self.files[part])  # which of them it is, and that it was not the one that is written
+                raise
             if not count:
                 break
             done += count

@@ -91,7 +91,11 @@ def _content(entry: Entry, path_of: PathOf, ring: Iterator[memoryview]) -> Itera
             wanted = min(remaining, BYTES_AT_ONCE)
             filled = 0
             while filled < wanted:
-                count = stream.readinto(buffer[filled:wanted])
+                try:
+                    count = stream.readinto(buffer[filled:wanted])
+                except OSError as error:
+                    error.filename = str(path_of(entry.digest))  # not the file that is being written
+                    raise
                 if not count:
                     short = f"ended {remaining - filled} bytes early while it was packed"
                     raise DigestMismatch(short, where=entry.path, remedy="fetch it again")

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from offline_kit.bundle.format.parts import json_name, parts_of, sums_name
 from offline_kit.common.errors import DiskError
-from offline_kit.common.files import disk_errors, file_too_large
+from offline_kit.common.files import disk_errors, file_too_large, sync_folder
 
 _LOCK = "lock"
 
@@ -108,18 +108,6 @@ def publish(folder: Path, final: Path) -> Path:
         (folder / sums.name).replace(sums)
         sync_folder(final.parent)
         return listed if parts else final
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes the names in ``folder`` last."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems know no such thing
-            raise
-    finally:
-        os.close(descriptor)
 
 
 def check_file_size(folder: Path, size: int) -> None:

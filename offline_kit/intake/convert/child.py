@@ -1,7 +1,7 @@
 """``python -I -m offline_kit.intake.convert.child SOURCE TARGET EMPTY``: one file of torch.save becomes one of safetensors.
 
 Rules: all that it needs is imported and opened before it gives up its rights, and nothing of SOURCE is read before that; the
-same tensors give the same bytes; exit code 3: refused, 4: cannot be converted, with one line that says why.
+same tensors give the same bytes; exit code 3: refused, 4: cannot be converted, 5: a disk fails, with one line that says why.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from offline_kit.common.output import answer
 from offline_kit.intake.convert.lock_down import lock_down
 from offline_kit.intake.convert.pickled_tensors import Checkpoint, NotConvertible, Refused
 
-REFUSED, NOT_CONVERTIBLE = 3, 4
+REFUSED, NOT_CONVERTIBLE, DISK_FAILED = 3, 4, 5
 _MEMORY = 2 << 30  # bytes of addresses
 _SECONDS = 3600
 _TIED = 4  # a tensor may stand under several names, each with its bytes: times the source's size
@@ -51,6 +51,9 @@ def main(source: str, target: str, empty: str) -> int:
         except (Refused, NotConvertible) as error:
             answer(ascii(str(error))[1:-1])
             return REFUSED if isinstance(error, Refused) else NOT_CONVERTIBLE
+        except OSError as error:
+            answer(f"{error.errno} {error.strerror}")
+            return DISK_FAILED
     return 0
 
 

@@ -7,6 +7,7 @@ a result that the store lacks is made again from the source and must be the lock
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,9 +15,9 @@ from pathlib import Path
 from offline_kit.common.child_process import TookTooLong, run_child
 from offline_kit.common.digest import Digest, read_chunks
 from offline_kit.common.errors import DigestMismatch, PolicyRefused, SpecError
-from offline_kit.common.files import disk_errors
+from offline_kit.common.files import disk_error, disk_errors
 from offline_kit.common.progress import Progress
-from offline_kit.intake.convert.child import NOT_CONVERTIBLE, REFUSED
+from offline_kit.intake.convert.child import DISK_FAILED, NOT_CONVERTIBLE, REFUSED
 from offline_kit.intake.models import check_weights
 from offline_kit.intake.models.scan_pickles import scan_pickles
 from offline_kit.intake.store.space import require_space
@@ -100,6 +101,9 @@ def _run_child(arguments: Sequence[str], where: str, folder: Path) -> None:
     if ended.code == REFUSED:
         remedy = "do not load it anywhere; tell its publisher, or use another revision"
         raise PolicyRefused(ended.last_line, where=where, remedy=remedy)
+    if ended.code == DISK_FAILED:
+        number = int(ended.last_line.split(" ")[0])
+        raise disk_error(OSError(number, os.strerror(number)), Path(arguments[0]))
     if ended.code:
         what = ended.last_line if ended.code == NOT_CONVERTIBLE else f"the converter ended with {ended.code}: {ended.last_line}"
         raise SpecError(f"cannot be converted: {what}", where=where, remedy="leave 'convert' out and say 'allow_pickle: true'")

@@ -23,7 +23,16 @@ from typing import Any
 
 from offline_kit.common.digest import Digest, Hasher
 from offline_kit.common.errors import DigestMismatch, DiskError
-from offline_kit.common.files import disk_error, disk_errors, open_locked, replace_file, write_all, write_behind
+from offline_kit.common.files import (
+    disk_error,
+    disk_errors,
+    open_locked,
+    remove_left_behind,
+    replace_file,
+    sync_folder,
+    write_all,
+    write_behind,
+)
 
 _NAME = re.compile("[0-9a-f]{64}")
 _LEFT_BEHIND = 60.0  # seconds: younger temporary files may belong to a writer that has not locked its file yet
@@ -142,7 +151,7 @@ class Store:
     def put_memo(self, key: str, value: Any) -> None:
         """Keeps ``value`` (JSON) under ``key``."""
         target = self._memo / Digest.of(key.encode()).hex
-        replace_file(target, json.dumps({"key": key, "value": value}).encode())
+        replace_file(target, json.dumps({"key": key, "value": value}).encode(), lasting=False)  # lost, it is found out again
 
     def get_memo(self, key: str) -> Any:
         """What was kept under ``key``, or None. A damaged note counts as none."""
@@ -226,14 +235,11 @@ class Store:
 
     def _rename(self, temporary: Path, digest: Digest) -> None:
         temporary.replace(self.path(digest))
-        folder = os.open(self._blobs, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(self._blobs)
 
     def _remove_left_behind(self) -> None:
         """Removes temporary files whose writer is gone."""
+        remove_left_behind(self._memo, ".*.partial")
         for path in self._partial.glob("tmp-*"):
             with contextlib.suppress(FileNotFoundError):
                 if time.time() - path.stat().st_mtime > _LEFT_BEHIND:

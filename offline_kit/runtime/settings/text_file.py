@@ -20,7 +20,11 @@ def read_text(kit: Path, name: str) -> str:
     with os.fdopen(os.open(kit / name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise ConfigError([Mistake(name, "", "is not a file", "put the file back, or unpack the bundle again")])
-        content = file.read(AT_MOST + 1)
+        try:
+            content = file.read(AT_MOST + 1)
+        except OSError as error:
+            error.filename = name
+            raise
     if len(content) > AT_MOST:
         raise ConfigError([Mistake(name, "", f"has more than {AT_MOST} bytes", "put the file back as it was")])
     try:

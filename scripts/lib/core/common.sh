@@ -231,13 +231,17 @@ pair() { # pair KEY TEXT: one member of an object, with a comma
     printf '  "%s": %s,\n' "$1" "$REPLY"
 }
 
-write_file() { # write_file PATH MODE: stdin to PATH, whole or not at all: first beside it, under a name that nobody can foresee. A link is replaced, not followed
+make_last() { # make_last PATH: a file, or the names in a folder, are on the disk. Older programs know only how to do that for everything
+    sync -- "$1" 2>/dev/null || sync
+}
+
+write_file() { # write_file PATH MODE: stdin to PATH, whole or not at all, and on the disk: first beside it, under a name that nobody can foresee. A link is replaced, not followed
     local partial
     [[ ! -d "$1" || -L "$1" ]] || { say "error: $1 is a folder" && return 1; }
     partial=$(mktemp "$1.XXXXXXXX") || return 1
-    if cat >"$partial" && chmod "$2" "$partial"; then
+    if cat >"$partial" && chmod "$2" "$partial" && make_last "$partial"; then
         [[ ! -L "$1" ]] || rm -f -- "$1" # a rename would go into a folder behind it
-        ! mv -f -- "$partial" "$1" || return 0
+        ! mv -f -- "$partial" "$1" || { make_last "$(dirname -- "$1")" && return 0; }
     fi
     rm -f -- "$partial"
     return 1

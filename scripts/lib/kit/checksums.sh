@@ -133,7 +133,7 @@ sums_compare() { # holds $WORK/hashed against $WORK/wanted: findings, notes, and
         FILENAME == ARGV[2] { reading[$0] = 1; next }
         { split($0, field, "\t"); path = field[3] }
         !(path in reading) { next }
-        found[path] == field[1] { print >> (work "/known"); next }
+        path in found && found[path] == field[1] { print >> (work "/known"); next }
         { text = (path in found) ? "changed: " path : "unreadable: " path
           print text >> (work ((installed != "" && path ~ /^config\//) ? "/notes" : "/findings")) }
         ' "$WORK/hashed" "$WORK/reading" "$WORK/wanted"

@@ -65,7 +65,7 @@ base_check() { # reads every file that is to be taken; dies with 20 when one is 
     awk -F '\t' -v work="$WORK" '
         FILENAME == ARGV[1] { found[substr($0, 67)] = substr($0, 1, 64); next }
         FILENAME == ARGV[2] { reading[$0] = 1; next }
-        !($3 in reading) || found[$3] == $1 { next }
+        !($3 in reading) || ($3 in found && found[$3] == $1) { next }
         { print (($3 in found) ? "changed: " : "unreadable: ") $3 >> (work "/findings") }' "$WORK/hashed" "$WORK/reading" "$WORK/needs"
     [[ -s "$WORK/findings" ]] || return 0
     sort -u "$WORK/findings" | reveal_controls >&2

@@ -14,7 +14,7 @@ HOST_RECORD_SH=yes
 # shellcheck source-path=SCRIPTDIR/lib source-path=SCRIPTDIR/.. source=core/lock.sh
 . "${BASH_SOURCE[0]%/*}/../core/lock.sh"
 
-STATE_IS_OURS='' STATE_DEMANDED='' ADOPT=''
+STATE_IS_OURS='' STATE_DEMANDED='' ADOPT='' RECORD_SAYS=''
 STATE_FOREIGN=()
 
 record_folder() { # -> REPLY: where records of this user lie
@@ -97,7 +97,7 @@ state_claim() { # .state/, which has nothing that was made elsewhere, is this ho
     [[ -z "$DRY_RUN" ]] && ((${#STATE_FOREIGN[@]} == 0)) || return 1
     [[ ! -L "$STATE" ]] && mkdir -p "$STATE" 2>/dev/null && [[ -w "$STATE" ]] || return 1
     rm -rf -- "$STATE/proven" # whoever wrote it, what it says was proven is proven again
-    record_make 2>/dev/null || return 1
+    RECORD_SAYS=$(record_make 2>&1) || return 1
     STATE_IS_OURS=yes
 }
 
@@ -109,7 +109,11 @@ state_demand() { # before an installation: .state/ is this host's, or what is no
     # shellcheck disable=SC2034 # checksums.sh reads it
     STATE_DEMANDED=yes
     state_claim && return 0
-    [[ -n "$DRY_RUN" ]] || ((${#STATE_FOREIGN[@]} > 0)) || die 1 'this host cannot keep a record of the installation' "let this user write in $REPLY"
+    [[ -z "$DRY_RUN" ]] && ((${#STATE_FOREIGN[@]} == 0)) || return 0
+    record_folder
+    local remedy="let this user write in $REPLY and in $STATE"
+    [[ "$RECORD_SAYS" != *[Nn]o\ space* ]] || remedy="make room there: df -h and df -i on $STATE and on $REPLY"
+    die 1 "this host cannot keep a record of the installation${RECORD_SAYS:+: ${RECORD_SAYS##*$'\n'}}" "$remedy"
 }
 
 state_trusted() { # what .state/ and .env say of this kit was made by this host, or the end

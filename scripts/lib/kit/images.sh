@@ -77,7 +77,8 @@ image_blobs() { # the blobs of image KEY, checked against their names: what is w
     SUMS_TO_READ=$(grep -c . "$WORK/big") || true
     run_foreground sums_tick sums_hash "$KIT/images"
     wrong=$(awk 'FILENAME == ARGV[1] { found[substr($0, 67)] = substr($0, 1, 64); next }
-        $0 !~ (found[$0] "$") || !($0 in found) { print ((($0 in found) ? "changed: images/" : "missing or unreadable: images/") $0) }' \
+        !($0 in found) { print "missing or unreadable: images/" $0; next }
+        $0 !~ (found[$0] "$") { print "changed: images/" $0 }' \
         "$WORK/hashed" "$WORK/big")
     [[ -n "$wrong" ]] || return 1
     REPLY=${wrong//$'\n'/, }

@@ -40,6 +40,7 @@ publish() { # publish FILE COMMAND...: what COMMAND writes to stdout becomes FIL
         ln -n -- file "$target" 2>/dev/null || { mv -n -- file "$target" && [[ ! -e file ]]; }
     ) || return 1
     stage_remove
+    make_last "${target%/*}"
     state=$(stat -c '%a %u %F' -- "$target") || return 1
     [[ "$state" == "600 $EUID regular file" ]] && return 0
     rm -f -- "$target"

@@ -198,6 +198,7 @@ def test_disk_too_small(sample: Sample, tiny_disk: Path) -> None:
     assert check(sample.pack(tiny_disk / "kit.tar.gz")).whole
 
 
+@pytest.mark.fault("pack", "disk full", "filled by somebody else while it is written: exit 9, and nothing is left")
 def test_disk_that_fills_up_while_packing(sample: Sample, tiny_disk: Path) -> None:
     class Greedy(Silent):
         """Somebody else takes the space just after it was counted."""

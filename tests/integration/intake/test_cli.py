@@ -143,6 +143,7 @@ def test_ctrl_c(project: Project, hub: Hub) -> None:
     assert hub.sent("*/chat/*.safetensors") < len(WEIGHTS) + 600_000, before
 
 
+@pytest.mark.fault("fetch", "two at once", "into two folders: both end well, and every byte is fetched once")
 def test_two_builds_at_once_fetch_every_byte_once(project: Project, hub: Hub) -> None:
     project.lock()
     hub.log.clear()

@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from offline_kit.common.digest import Digest
 from offline_kit.intake.store.store import Store
 from tests.support.intake_samples import settle, write
@@ -32,6 +34,7 @@ with HttpClient(TransferOptions(segment=256 << 10, span=1 << 20), 4) as client:
 """
 
 
+@pytest.mark.fault("fetch", "kill -9", "killed twenty times, a file costs at most 1.1 times its bytes")
 def test_killed_at_twenty_random_moments(tmp_path: Path) -> None:
     """All runs together get at most 1.1 times the file."""
     payload = os.urandom(64 << 20)

@@ -167,6 +167,7 @@ def test_what_cannot_serve_is_refused_while_the_old_version_serves(old: Host, ne
     assert not (old.kit / ".state/upgrade").exists()
 
 
+@pytest.mark.fault("upgrade", "kill -9", "the old version serves after `start`, with its settings and keys as they were")
 @pytest.mark.parametrize("step, seconds, group", kit_fixtures.moments(STEPS, 2))
 def test_killed_at_any_moment_the_old_version_serves(old: Host, new: Host, step: str, seconds: float, group: bool) -> None:
     before = kept(old)

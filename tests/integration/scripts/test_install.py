@@ -377,6 +377,12 @@ def test_a_taken_port_stops_the_installation_before_any_change(fresh: Host) -> N
     assert not (fresh.kit / ".env").exists() and not (fresh.kit / ".state/compose.yaml").exists()
 
 
+@pytest.mark.fault("install: checks", "kill -9", "run again it installs, and a further run changes nothing")
+@pytest.mark.fault("install: images", "kill -9", "run again it installs, and a further run changes nothing")
+@pytest.mark.fault("install: start", "kill -9", "run again it installs, and a further run changes nothing")
+@pytest.mark.fault("install: checks", "SIGINT, SIGTERM", "exit 130; run again it installs")
+@pytest.mark.fault("install: images", "SIGINT, SIGTERM", "exit 130, no half of an image; run again it installs")
+@pytest.mark.fault("install: start", "SIGINT, SIGTERM", "exit 130; run again it installs")
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupted_installation_goes_on_where_it_was(fresh: Host, sign: signal.Signals) -> None:
     env = {**os.environ, **fresh.dockerd.env}

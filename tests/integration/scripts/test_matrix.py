@@ -527,6 +527,7 @@ def test_a_kit_that_is_not_to_be_cleared(host: Host) -> None:
     assert any("cleared" in finding.says or "10d" in finding.says for finding in look(host, "nvidia")[1])
 
 
+@pytest.mark.fault("install: checks", "read-only", "exit 4, which says to copy the kit to a disk of the host")
 def test_a_medium_that_is_only_read_is_named_by_install(host: Host) -> None:
     host.mounted = "ro"
     done = host.run("install.sh", "--yes")

@@ -214,7 +214,11 @@ def test_bombs(sample: Sample, tmp_path: Path, size: int) -> None:
         for _ in range(64):
             stream.write(bytes(1 << 20))
     (tmp_path / "kit.tar.gz").write_bytes(packed.getvalue())
-    refused(tmp_path / "kit.tar.gz", tmp_path / "out", "does not fit on the disk")
+    with pytest.raises(DiskError, match=f"does not fit on the disk: {size} bytes, "):
+        extract(tmp_path / "kit.tar.gz", tmp_path / "out", progress=Silent())
+    done = alone(tmp_path / "kit.tar.gz", tmp_path / "out")
+    assert done.returncode == 9 and "does not fit on the disk" in done.stderr and tree(tmp_path / "out") == []
+    (tmp_path / "unpack.py").unlink()
     (tmp_path / "kit.tar.gz").write_bytes(gzip.compress(bytes(64 << 20), 9))
     refused(tmp_path / "kit.tar.gz", tmp_path / "out", "something follows after the end")
 
@@ -305,8 +309,9 @@ def test_modes_do_not_depend_on_the_umask(bundle: Path, tmp_path: Path) -> None:
     assert stat.S_IMODE((kit / "lock.json").stat().st_mode) == 0o644
 
 
-def test_interrupt_leaves_nothing(tmp_path: Path) -> None:
-    """A real Ctrl-C while it writes."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_interrupt_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    """A real Ctrl-C while it writes, and what a system that goes down sends."""
     large = make_sample(tmp_path / "blobs")
     large.model("large", {"weights.bin": bytes(256 << 20)})
     bundle = large.pack(tmp_path / "kit.tar.gz")
@@ -315,7 +320,7 @@ def test_interrupt_leaves_nothing(tmp_path: Path) -> None:
         deadline = time.monotonic() + 20
         while not list((tmp_path / "out").glob(".unpack-*/kit/models/large/*")) and time.monotonic() < deadline:
             time.sleep(0.005)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         try:
             _, said = process.communicate(timeout=20)
         finally:

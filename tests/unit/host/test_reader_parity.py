@@ -142,7 +142,7 @@ SUMS = {
 def test_a_list_of_sums_is_one_for_all_three_readers(name: str, tmp_path: Path) -> None:
     text, good = SUMS[name]
     data = text.encode()
-    inventory = unpack.Inventory(0)
+    inventory = unpack.Inventory()
     inventory.read_sums(data)
     evidence = Evidence("kit")
     evidence.files["SHA256SUMS"] = Seen(len(data), 0o644, Digest.of(data), data, None)
