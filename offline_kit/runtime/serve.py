@@ -64,11 +64,15 @@ def _words(flag: str, value: Any) -> List[str]:
     if isinstance(value, bool):
         return [f"--{flag}" if value else f"--no-{flag}"]
     if isinstance(value, list):
-        return [f"--{flag}", *(str(item) for item in value)] if value else []
+        return [f"--{flag}", *map(_word, value)] if value else []
     if isinstance(value, dict):
-        return [f"--{flag}", json.dumps(value, sort_keys=True)]
+        return [f"--{flag}", _word(value)]
     # One word, so that a value that begins with a dash is not taken for a flag.
     return [f"--{flag}={value}"]
+
+
+def _word(value: Any) -> str:
+    return json.dumps(value, sort_keys=True) if isinstance(value, dict) else str(value)
 
 
 def environment(base: Mapping[str, str], device: str, cache: str = CACHE) -> Dict[str, str]:

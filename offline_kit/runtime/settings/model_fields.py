@@ -136,8 +136,9 @@ def engine_args(arguments: Mapping[str, Any], key: str, mistakes: List[Mistake])
             mistakes.append(Mistake(file, prefix + name, "cannot be set here", remedy))
         elif flag in result:
             mistakes.append(Mistake(file, prefix + name, "is given twice (with - and with _)", "keep one of them"))
-        elif isinstance(value, list) and any(isinstance(item, (list, dict)) or item is None for item in value):
-            mistakes.append(Mistake(file, prefix + name, "is a list of more than plain values", "use words or numbers"))
+        elif isinstance(value, list) and any(isinstance(item, list) or item is None for item in value):
+            what = "is a list with a list or nothing in it"
+            mistakes.append(Mistake(file, prefix + name, what, "use words, numbers or objects"))
         else:
             result[flag] = value
     return result

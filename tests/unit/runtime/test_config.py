@@ -152,7 +152,8 @@ def test_engine_arguments_have_one_place_and_one_spelling() -> None:
     assert "set the field 'dtype'" in mistakes(chat=entry(engine_args={"dtype": "auto"}))[0]
     assert "given twice" in mistakes(chat=entry(engine_args={"max-num-seqs": 1, "max_num_seqs": 2}))[0]
     assert "not the name of a vLLM argument" in mistakes(chat=entry(engine_args={"--x; rm": 1}))[0]
-    assert "list of more than plain values" in mistakes(chat=entry(engine_args={"x": [{}]}))[0]
+    assert "a list with a list or nothing in it" in mistakes(chat=entry(engine_args={"x": [[]]}))[0]
+    assert "a list with a list or nothing in it" in mistakes(chat=entry(engine_args={"x": [None]}))[0]
 
 
 def test_models_beside_each_other() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from offline_kit.runtime.render.gateway import model_lists
 from offline_kit.runtime.router import decide, model_of
+from offline_kit.runtime.serve import argv
 from offline_kit.runtime.settings.load import load_settings
 from offline_kit.runtime.settings.model import ConfigError
 from tests.unit.runtime.test_config import entry
@@ -77,6 +78,16 @@ def test_a_name_is_given_once_among_models_and_adapters() -> None:
     assert "models.b.name: 'base-b' is already the name of 'a'" in found
     twice = {"engine_args": {"lora_modules": ["s=/models/x", "s=/models/y"]}}
     assert "engine_args.lora_modules: 's' is already the name of 'a'" in mistakes(models={"a": entry(**twice)})
+
+
+def test_an_adapter_as_an_object_reaches_vllm_as_json() -> None:
+    """The form of models.json, beside that of a command line."""
+    sql = {"name": "sql", "path": "/models/sql"}
+    settings = load(models={"a": entry(engine_args={"enable_lora": True, "lora_modules": [sql, "law=/models/law"]})})
+    assert settings.models[0].adapters == ("sql", "law")
+    words = argv(settings, "a")
+    at = words.index("--lora-modules")
+    assert words[at + 1 : at + 3] == ['{"name": "sql", "path": "/models/sql"}', "law=/models/law"]
 
 
 def test_adapters_for_all_engines_are_refused() -> None:
