@@ -36,6 +36,11 @@ _PROTECTED = {
     "ssl-ca-certs": "the gateway is the one that speaks to clients",
     "ssl-cert-reqs": "the gateway is the one that speaks to clients",
 }
+# what other guides write into a Compose file, and who decides it here
+_ELSEWHERE = {
+    "network_mode": "engines stay on networks without a way out; the gateway's addresses and ports are settings of .env",
+    "deploy": "host memory is 'memory_limit', GPUs are 'gpus'",
+}
 _OWN_FIELDS = ("gpu-memory-utilization", "max-model-len", "tensor-parallel-size", "dtype")
 
 
@@ -89,7 +94,7 @@ def model(key: str, entry: Any, mistakes: List[Mistake]) -> Optional[Model]:
     for name in entry:
         if name not in rules:
             near = difflib.get_close_matches(name, rules, n=1, cutoff=0.5)
-            remedy = f"did you mean '{near[0]}'?" if near else "vLLM arguments go into 'engine_args'"
+            remedy = f"did you mean '{near[0]}'?" if near else _ELSEWHERE.get(name, "vLLM arguments go into 'engine_args'")
             mistakes.append(Mistake(MODELS_JSON, f"{field}.{name}", "unknown key", remedy))
     for name, (right, must) in rules.items():
         if name not in entry:

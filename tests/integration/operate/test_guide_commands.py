@@ -118,6 +118,28 @@ def test_compose_by_hand_means_the_kit(host: Host) -> None:
     assert host.deploy("attest").returncode == 0
 
 
+@pytest.mark.parametrize("name", ["nginx", "monitoring"])
+def test_profiles_are_what_is_switched_on(host: Host, name: str) -> None:
+    """With nginx in .env the commands change nothing more, and port 80 (here another) answers."""
+    env = host.kit / ".env"
+    whole = env.read_text()
+    on = whole.replace("OFFLINE_KIT_WITH=", "OFFLINE_KIT_WITH=nginx").replace("HTTP_PORT=80", "HTTP_PORT=18865")
+    env.write_text(on.replace("HTTPS_PORT=443", "HTTPS_PORT=18866"))
+    try:
+        typed(host, "./deploy.sh start")
+        before = host.dockerd.docker("ps", "--quiet", "--no-trunc", "--filter", host.project)
+        typed(host, BLOCKS[name][0])
+        assert host.dockerd.docker("ps", "--quiet", "--no-trunc", "--filter", host.project) == before
+        url = BLOCKS["nginx"][1].replace("localhost", "localhost:18865")
+        body = '{"model": "tiny-chat", "messages": [{"role": "user", "content": "x"}]}'
+        head = f"-H 'Authorization: Bearer {host.key}' -H 'Content-Type: application/json'"
+        assert "choices" in typed(host, f"{url} -sS --fail-with-body {head} -d '{body}'")
+        assert typed(host, f"{url} -sS -o /dev/null -w '%{{http_code}}' -d '{body}'") == "401"
+    finally:
+        env.write_text(whole)
+        typed(host, "./deploy.sh start")
+
+
 @pytest.mark.parametrize("name", ["logs", "a service does not start"])
 def test_logs_by_the_names_of_the_kit(host: Host, name: str) -> None:
     for command in BLOCKS[name]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from offline_kit.common.errors import SpecError
@@ -10,6 +12,7 @@ from offline_kit.runtime.gpu_plan.evaluate import Image, evaluate
 from offline_kit.runtime.gpu_plan.suggest import apply, suggestions
 from offline_kit.runtime.gpu_plan.vllm_version import Vllm
 from offline_kit.runtime.settings import load
+from offline_kit.runtime.settings.model import ConfigError, Monitoring, Web
 from tests.data.guide_commands import DOTENV, MODELS_JSON
 from tests.support.plan_samples import CHAT, cards, facts
 
@@ -23,6 +26,28 @@ def test_it_is_read_as_it_stands() -> None:
         ("rerank", "rerank", 8003),
     ]
     assert settings.visible == ("0", "1") and settings.router_port == 8000
+    assert (Monitoring.prometheus_port, Monitoring.grafana_port, Web.http_port) == (9090, 3000, 80)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "remedy"),
+    [
+        ("network_mode", "host", "networks without a way out"),
+        ("deploy", {}, "'memory_limit'"),
+        ("mem_limit", "32G", "memory_limit"),
+    ],
+)
+def test_what_the_guide_writes_into_compose_is_named(field: str, value: object, remedy: str) -> None:
+    data = json.loads(MODELS_JSON)
+    data["models"]["chat"][field] = value
+    with pytest.raises(ConfigError, match=rf"models\.chat\.{field}: unknown key -> .*{remedy}"):
+        load.load_settings(json.dumps(data), "", DOTENV)
+
+
+def test_its_memory_limit_is_a_field() -> None:
+    data = json.loads(MODELS_JSON)
+    data["models"]["chat"]["memory_limit"] = "32G"
+    assert load.load_settings(json.dumps(data), "", DOTENV).models[0].memory_limit == "32G"
 
 
 def test_it_is_refused_for_its_shares() -> None:
