@@ -37,7 +37,8 @@ Every day
   stop [SERVICE]       stop all services, or one
   restart [SERVICE]    apply the configuration and start all services anew, or one; a wrong configuration is refused before anything stops
   logs [SERVICE]       their logs; -f follows, --since 1h (or a time), --tail N lines, --errors: only lines that tell of errors
-  smoke [--json]       ask each service one question and check the answer
+  smoke [--json]       ask each service one question and check the answer; --full: also for each feature of the API, and say what an
+                       engine cannot do
   attest               is what serves what was approved? Signature, files, images, services and configuration against SHA256SUMS. --full: every
                        byte anew; --json; --allow-edits: yours of config/ and models/ are no reason; --metrics FILE: for Prometheus
 

@@ -38,6 +38,15 @@ name_vllm() {
     printf 'Metadata-Version: 2.1\nName: vllm\nVersion: %s+cpu\n' "$version" >"$info/METADATA"
 }
 
+# A plugin of vLLM, which loads it into each of its processes.
+install_plugin() {
+    cp "$here/tile_permission.py" "$site/"
+    info="$site/offline_kit_engine-1.dist-info"
+    mkdir "$info"
+    printf 'Metadata-Version: 2.1\nName: offline-kit-engine\nVersion: 1\n' >"$info/METADATA"
+    printf '[vllm.general_plugins]\ntile_permission = tile_permission:register\n' >"$info/entry_points.txt"
+}
+
 trim() {
     rm -rf "$site/torch/test" "$site/torch/include" "$site/torch/share" "$site/torch/_inductor/autoheuristic/artifacts" \
         "$site/sympy/benchmarks"
@@ -61,6 +70,7 @@ clean() {
 install_system
 install_wheels
 name_vllm
+install_plugin
 trim
 python3 "$here/warm.py"
 clean

@@ -19,8 +19,27 @@ SERVER_MODULES = [
     "vllm.v1.executor.multiproc_executor",
     "vllm.v1.worker.cpu_worker",
     "vllm.v1.attention.backends.cpu_attn",
+    # what the first request of a kind would compile
+    "vllm.v1.sample.ops.logprobs",
+    "vllm.v1.structured_output.backend_guidance",
+    "vllm.v1.structured_output.backend_lm_format_enforcer",
+    "vllm.v1.structured_output.backend_outlines",
+    "vllm.v1.structured_output.backend_xgrammar",
+    "vllm.tool_parsers.hermes_tool_parser",
+    "llguidance.hf",
+    "llguidance.torch",
+    "outlines_core.json_schema",
+    "xgrammar",
+    "tile_permission",
 ]
-ARCHITECTURES = ["Qwen2ForCausalLM", "BertModel", "XLMRobertaForSequenceClassification", "XLMRobertaModel", "Qwen3ForCausalLM"]
+ARCHITECTURES = [
+    "Qwen2ForCausalLM",
+    "BertModel",
+    "XLMRobertaForSequenceClassification",
+    "XLMRobertaModel",
+    "Qwen3ForCausalLM",
+    "LlamaForCausalLM",
+]
 
 
 def main() -> None:

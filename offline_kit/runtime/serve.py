@@ -75,8 +75,11 @@ def _word(value: Any) -> str:
     return json.dumps(value, sort_keys=True) if isinstance(value, dict) else str(value)
 
 
-def environment(base: Mapping[str, str], device: str, cache: str = CACHE) -> Dict[str, str]:
-    """``base`` with what an engine needs: offline, and everything that it writes below ``cache``."""
+def environment(base: Mapping[str, str], device: str, cache: str = CACHE, *, compiler: bool = True) -> Dict[str, str]:
+    """``base`` with what an engine needs: offline, and everything that it writes below ``cache``.
+
+    ``compiler``: whether the image has one for C++.
+    """
     result = {**base, **_OFFLINE, "HOME": cache, "VLLM_CACHE_ROOT": f"{cache}/vllm"}
     result.update({"XDG_CACHE_HOME": f"{cache}/xdg", "TRITON_CACHE_DIR": f"{cache}/triton", "HF_HOME": f"{cache}/huggingface"})
     # getpass fails for a user without an entry in /etc/passwd, and torch asks it.
@@ -84,6 +87,9 @@ def environment(base: Mapping[str, str], device: str, cache: str = CACHE) -> Dic
     if device == "cpu":
         # One process instead of two: on a CPU the second costs memory and start time, and isolates nothing.
         result.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+        if not compiler:
+            # Whatever torch would compile at its first use (log probabilities, sampling), and die of, runs as it is written.
+            result.setdefault("TORCH_COMPILE_DISABLE", "1")
     # It led python3 to this package; vLLM shall not see the kit's folders as modules.
     result.pop("PYTHONPATH", None)
     return result
@@ -139,7 +145,9 @@ def main(arguments: Optional[List[str]] = None) -> int:
         what = "has no config.json" if Path(path).is_dir() else "does not exist"
         print(f"{path[1:]}: the folder of '{options.key}' {what} or cannot be read -> unpack the bundle again", file=sys.stderr)
         return 3
-    env = environment({**vocabularies(path), **os.environ}, os.environ.get("OFFLINE_KIT_DEVICE", "nvidia"))
+    compiler = any(shutil.which(name) for name in ("g++", "clang++"))
+    device = os.environ.get("OFFLINE_KIT_DEVICE", "nvidia")
+    env = environment({**vocabularies(path), **os.environ}, device, compiler=compiler)
     seed(os.environ.get("VLLM_CACHE_ROOT"), Path(env["VLLM_CACHE_ROOT"]))
     print(f"serving {options.key}: {shlex.join(command)}", file=sys.stderr, flush=True)
     try:

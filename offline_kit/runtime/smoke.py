@@ -1,7 +1,8 @@
-"""Ask each service one question, through the gateway, as a client would.
+"""Ask each service one question, or with --full for all that the API has, through the gateway, as a client would.
 
 Rules: an answer counts only if its content makes sense (text, a vector that is not zero, a ranking in order), not by its status
-alone; that a request without a key is refused is part of the test; every check is made and told, then the exit code says all.
+alone; that a request without a key is refused is part of the test; every check is made and told, then the exit code says all;
+what an engine refuses with a reason, it cannot do: that is told, and is no fault.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
-from . import apply
+from . import apply, capabilities
 from .render import gateway
 from .settings import routes
 from .settings.model import ConfigError, Model, Settings
@@ -26,12 +27,13 @@ DOCUMENTS = ["Paris is the capital of France.", "A cat sleeps on the sofa.", "Ta
 
 
 class Check(NamedTuple):
-    """What came of one question."""
+    """What came of one question. ``able``: the engine does this; one that refuses is still well."""
 
     name: str
     ok: bool
     seconds: float
     detail: str
+    able: bool = True
 
 
 class Client:
@@ -44,6 +46,11 @@ class Client:
 
     def ask(self, port: int, path: str, body: Optional[Dict[str, Any]] = None, *, key: bool = True) -> Tuple[int, Any]:
         """Status and decoded JSON (None where there is none). Raises OSError when nothing answers."""
+        status, data = self.send(port, path, body, key=key)
+        return status, _json(data)
+
+    def send(self, port: int, path: str, body: Optional[Dict[str, Any]] = None, *, key: bool = True) -> Tuple[int, bytes]:
+        """Status and bytes of the answer. Raises OSError when nothing answers."""
         headers = {"Authorization": f"Bearer {self._key}"} if key else {}
         data = None
         if body is not None:
@@ -51,10 +58,10 @@ class Client:
         request = urllib.request.Request(f"{self._base}:{port}{path}", data=data, headers=headers)
         try:
             with self._opener.open(request, timeout=self._timeout) as answer:
-                return answer.status, _json(answer.read())
+                return answer.status, answer.read()
         except urllib.error.HTTPError as error:
             with error:
-                return error.code, _json(error.read())
+                return error.code, error.read()
 
 
 def run(settings: Settings, client: Client, only: Optional[str] = None, ports: Optional[Dict[str, int]] = None) -> List[Check]:
@@ -70,6 +77,40 @@ def run(settings: Settings, client: Client, only: Optional[str] = None, ports: O
             checks.append(_timed("router", lambda: _by_name(client, ports["router"], settings)))
         checks.append(_timed("without a key", lambda: _refused(client, ports["router"], settings)))
     return checks
+
+
+def run_full(settings: Settings, client: Client, only: Optional[str] = None) -> List[Check]:
+    """What each engine can do, in the order of models.json."""
+    ports, checks = gateway.container_ports(settings), []
+    for model in settings.models:
+        if only in (None, model.key):
+            checks += [_feature(client, ports[model.key], model, question) for question in capabilities.questions(model)]
+    return checks
+
+
+def _feature(client: Client, port: int, model: Model, question: capabilities.Question) -> Check:
+    start = time.monotonic()
+    ok, able, detail = True, True, ""
+    try:
+        status, data = client.send(port, question.path, question.body)
+        answer = data.decode("utf-8", "replace") if question.body.get("stream") else _json(data)
+        if status != 200:
+            ok, able, detail = status < 500, False, f"{status}: {_reason(data)}"
+        elif not question.right(answer):
+            ok, detail = False, f"an answer that does not show it: {data[:300]!r}"
+    except (OSError, http.client.HTTPException) as error:
+        ok, detail = False, str(error)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        ok, detail = False, f"an answer of another shape ({error!r}): {data[:300]!r}"
+    return Check(f"{model.service}: {question.feature}", ok, round(time.monotonic() - start, 2), detail, able)
+
+
+def _reason(data: bytes) -> str:
+    """The message of a refusal, in one line."""
+    answer = _json(data)
+    error = answer.get("error") if isinstance(answer, dict) else None
+    message = error.get("message") if isinstance(error, dict) else None
+    return " ".join(str(message or data[:300]).split())[:300]
 
 
 def _timed(name: str, question: Callable[[], str]) -> Check:
@@ -168,6 +209,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
     parser.add_argument("--only", metavar="KEY", help="ask this model only")
     parser.add_argument("--key-file", type=Path, metavar="FILE", help="the key; default: that of .env")
     parser.add_argument("--timeout", type=float, default=120, metavar="SECONDS", help="for each answer (%(default)s)")
+    parser.add_argument("--full", action="store_true", help="then for all that the API has: say what each engine cannot do")
     parser.add_argument("--json", action="store_true", help="one JSON document instead of lines")
     options = parser.parse_args(arguments)
     try:
@@ -182,13 +224,16 @@ def main(arguments: Optional[List[str]] = None) -> int:
     if options.only not in (None, *(model.key for model in settings.models)):
         print(f"there is no model '{options.only}' in config/models.json", file=sys.stderr)
         return 3
-    checks = run(settings, Client(options.base, key, options.timeout), options.only)
+    client = Client(options.base, key, options.timeout)
+    checks = run(settings, client, options.only)
+    checks += run_full(settings, client, options.only) if options.full else []
     good = all(check.ok for check in checks)
     if options.json:
-        print(json.dumps({"ok": good, "checks": [check._asdict() for check in checks]}))
+        print(json.dumps({"ok": good, "checks": [{"able": check.able, **check._asdict()} for check in checks]}))
     else:
         for check in checks:
-            print(f"{'ok  ' if check.ok else 'FAIL'}  {check.name:<20} {check.seconds:6.2f} s  {check.detail}")
+            word = "ok  " if check.ok and check.able else "no  " if check.ok else "FAIL"
+            print(f"{word}  {check.name:<20} {check.seconds:6.2f} s  {check.detail}".rstrip())
     return 0 if good else 7
 
 

@@ -134,12 +134,12 @@ verb_logs() { # logs [SERVICE] [-f] [--since TIME] [--tail N] [--errors]
     ((status == 0)) || say '    no line tells of an error'
 }
 
-verb_smoke() { # smoke [--json]
+verb_smoke() { # smoke [--full] [--json]
     local options=() status=0
-    if [[ "${1:-}" == --json ]]; then
-        options=(--json)
+    while [[ "${1:-}" == --json || "${1:-}" == --full ]]; do
+        options+=("$1")
         shift
-    fi
+    done
     no_more "$@"
     installed
     service_smoke ${options[@]+"${options[@]}"} | reveal_controls || status=$?

@@ -72,7 +72,11 @@ def test_the_environment_of_an_engine() -> None:
     assert (gpu["HF_HUB_OFFLINE"], gpu["PATH"], gpu["USER"]) == ("1", "/bin", "engine")
     assert gpu["HOME"] == serve.CACHE and gpu["VLLM_CACHE_ROOT"].startswith(serve.CACHE)
     assert "PYTHONPATH" not in gpu and "VLLM_ENABLE_V1_MULTIPROCESSING" not in gpu
-    assert cpu["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
+    assert cpu["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0" and "TORCH_COMPILE_DISABLE" not in cpu
+    assert serve.environment(base, "cpu", compiler=False)["TORCH_COMPILE_DISABLE"] == "1"
+    assert "TORCH_COMPILE_DISABLE" not in serve.environment(base, "nvidia", compiler=False)
+    told = {"TORCH_COMPILE_DISABLE": "0"}
+    assert serve.environment(told, "cpu", compiler=False)["TORCH_COMPILE_DISABLE"] == "0"
     assert serve.environment({"VLLM_ENABLE_V1_MULTIPROCESSING": "1"}, "cpu")["VLLM_ENABLE_V1_MULTIPROCESSING"] == "1"
 
 
