@@ -6,7 +6,9 @@ for; what the words of its failures are was read from NVIDIA's own output, as pe
 
 from __future__ import annotations
 
+import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -130,6 +132,20 @@ int cuGetErrorString(int code, const char **text) {
     return 0;
 }
 """
+TORCH = """
+__version__ = "2.13.0"
+class ones:
+    def __init__(self, count, device):
+        self.count = count
+    def __add__(self, other):
+        return ones(self.count + other.count, "")
+    def sum(self):
+        return self.count
+class cuda:
+    get_arch_list = staticmethod(lambda: "@KERNELS@".split())
+    get_device_capability = staticmethod(lambda number: (8, 6))
+"""
+LIBRARY = Path(sys.base_prefix, "lib", f"python{sys.version_info.major}.{sys.version_info.minor}", "site-packages")
 HOOK = """#!/bin/bash
 # What the NVIDIA container toolkit does, in small: puts the driver's program and library into the container.
 set -eu
@@ -141,12 +157,29 @@ mkdir -p "$root/usr/bin" "$root/usr/lib" "$root/etc"
 cp '{folder}/container-nvidia-smi' "$root/usr/bin/nvidia-smi"
 cp '{folder}/libcuda.so.1' "$root/usr/lib/libcuda.so.1"
 cp '{folder}/cuda-stand-in' "$root/etc/cuda-stand-in"
+cp -R '{folder}/site-packages/.' "$root{library}/"
 """
+
+
+def python_packages(folder: Path, *, kernels: str = "", flashinfer: str = "", triton: bool = False) -> None:
+    """What the Python of containers has: a torch with code for `kernels`, if any; FlashInfer without its kernels; Triton."""
+    packages = folder / "site-packages"
+    shutil.rmtree(packages)
+    packages.mkdir()
+    if kernels:
+        (packages / "torch.py").write_text(TORCH.replace("@KERNELS@", kernels))
+    if triton:
+        (packages / "triton.py").write_text("")
+    if flashinfer:
+        about = packages / f"flashinfer_python-{flashinfer}.dist-info"
+        about.mkdir()
+        (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: flashinfer-python\nVersion: {flashinfer}\n")
 
 
 def hook(folder: Path) -> None:
     """Puts `nvidia-container-runtime-hook` into `folder`, which dockerd must have in its PATH. What it lays into containers
-    follows the files `refuses` (what it says, and fails) and `cuda-stand-in` (`CALL NUMBER`: that call of CUDA fails)."""
+    follows the files `refuses` (what it says, and fails) and `cuda-stand-in` (`CALL NUMBER`: that call of CUDA fails), and the
+    folder `site-packages` (see `python_packages`)."""
     source = folder / "libcuda.c"
     source.write_text(LIBCUDA)
     subprocess.run(["gcc", "-shared", "-fPIC", "-o", str(folder / "libcuda.so.1"), str(source)], check=True)
@@ -155,6 +188,7 @@ def hook(folder: Path) -> None:
     (folder / "container-nvidia-smi").chmod(0o755)
     (folder / "refuses").write_text("")
     (folder / "cuda-stand-in").write_text("")
+    (folder / "site-packages").mkdir(exist_ok=True)
     program = folder / "nvidia-container-runtime-hook"
-    program.write_text(HOOK.format(folder=folder))
+    program.write_text(HOOK.format(folder=folder, library=LIBRARY))
     program.chmod(0o755)

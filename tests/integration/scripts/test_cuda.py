@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import scripts_kit
-from tests.support.nvidia_stand_in import Card, hook, nvidia_smi
+from tests.support.nvidia_stand_in import Card, hook, nvidia_smi, python_packages
 from tests.testbed.dockerd import Dockerd
 
 
@@ -85,6 +85,25 @@ def test_a_failure_of_cuda_ends_it_before_any_service(
     assert receipt["result"] == "failed" and says in str(receipt["error"])
     assert [(row["level"], remedy in row["remedy"]) for row in rows(receipt)] == [("FAIL", True)]
     assert not engine.docker("ps", "--all", "--quiet")
+
+
+def test_missing_kernels_are_found_before_any_weights(kit: Path, engine: Dockerd, stand_ins: Path, tmp_path: Path) -> None:
+    try:
+        python_packages(stand_ins, kernels="sm_90 sm_100 compute_120")
+        code, said, receipt = install(kit, engine, tmp_path / "receipt.json")
+        assert code == 4 and "it has compute capability 8.6, PyTorch of this image has sm_90 sm_100" in said, said
+        assert "this image has no code for this GPU" in rows(receipt)[-1]["remedy"]
+        python_packages(stand_ins, kernels="sm_80 sm_90a", flashinfer="0.6.16", triton=True)
+        code, said, receipt = install(kit, engine, tmp_path / "receipt.json")
+    finally:
+        python_packages(stand_ins)
+    assert code == 0, said
+    warned = [(row["found"], row["remedy"]) for row in rows(receipt) if row["level"] == "WARN"]
+    assert [found.partition(",")[0] for found, _ in warned] == [
+        "the image has no kernels of FlashInfer 0.6.16",
+        "the image has Triton",
+    ]
+    assert warned[0][0].endswith("/usr/local/cuda/bin/nvcc ninja c++") and all(remedy for _, remedy in warned)
 
 
 def test_more_than_the_memory_is_refused_before_any_service(kit: Path, engine: Dockerd, tmp_path: Path) -> None:
