@@ -2,22 +2,25 @@
 
 Rules: each step gets what the one before left in the lock or on disk, and nothing else; the file under its final name is
 always one that ``verify`` has read whole; a failed build leaves the store and an earlier bundle as they were.
+
+It is long because the order of the steps is what it says, and each of them is a few lines of it.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from offline_kit.bundle import delta
-from offline_kit.bundle.format.entries import lay_out
+from offline_kit.bundle.format.entries import Entry, lay_out
 from offline_kit.bundle.format.parts import json_name
 from offline_kit.bundle.read.inspect import Head
 from offline_kit.bundle.signature.bases import check_base_signers
 from offline_kit.bundle.verify.verify import Report, verify
 from offline_kit.bundle.write.copy_unpacker import carry_unpacker
+from offline_kit.bundle.write.kit_folder import lay_kit
 from offline_kit.bundle.write.pack import pack
 from offline_kit.bundle.write.staging import check_space, publish, stage
 from offline_kit.common.digest import Digest
@@ -27,7 +30,7 @@ from offline_kit.common.redact import find_secret
 from offline_kit.common.units import size
 from offline_kit.host.render import Origin, render
 from offline_kit.host.target_check import check_target, engine_image, refused_numbers
-from offline_kit.intake.fetch import fetch, fetch_image, missing_bytes, payload_bytes
+from offline_kit.intake.fetch import Blobs, fetch, fetch_image, missing_bytes, payload_bytes
 from offline_kit.intake.images.engine_facts import engine_facts
 from offline_kit.intake.models import findings
 from offline_kit.intake.resolve import regrouped_models, resolve, resolve_facts
@@ -35,12 +38,15 @@ from offline_kit.intake.scan.scan import scan
 from offline_kit.intake.session import Session
 from offline_kit.intake.sources.image_layers import can_be_read, contents_of
 from offline_kit.intake.store.store import Store
+from offline_kit.intake.store.work_folder import work_folder
 from offline_kit.project import Policies, Project, open_project
+from offline_kit.rehearsal.rehearse import kit_of, rehearse_kit
 from offline_kit.runtime.gpu_plan.evaluate import Image
 from offline_kit.spec.lock import Lock, LockedModel, ModelFacts
 from offline_kit.spec.lock_fit import fits, stale
 from offline_kit.spec.names import VERSION
-from offline_kit.spec.policy_check import check_policy, check_scanners
+from offline_kit.spec.policy_check import check_policy, check_rehearsal, check_scanners
+from offline_kit.spec.rehearsal import Extent, RehearsalRecord
 from offline_kit.spec.scan import PICKLES
 
 
@@ -246,9 +252,12 @@ def build(
     shape: Shape = Shape(),
     locked: bool,
     policies: Policies = (),
+    rehearsal: Extent | None = None,
 ) -> Built:
-    """Makes ``output/NAME-VERSION.tar.gz``, or what ``shape`` says. Raises every error of ``common.errors`` that a
-    step can meet."""
+    """Makes ``output/NAME-VERSION.tar.gz``, or what ``shape`` says; ``rehearsal``: what is tried out before it is packed.
+
+    Raises every error of ``common.errors`` that a step can meet.
+    """
     if not VERSION.fullmatch(version):
         raise SpecError(f"not a version: {version!r}", remedy="letters, digits, '.', '_' and '-', 63 at most")
     project = open_project(manifest_path, policies)
@@ -260,6 +269,7 @@ def build(
     _check_target(project, lock, session)
     for name, policy in project.policies:
         check_scanners({PICKLES, *(scanner.name for scanner in project.manifest.scan)}, policy, name)
+        check_rehearsal(rehearsal, policy, name)
     top = f"{lock.name}-{version}"
     final = output / f"{top}{'.delta' if shape.base else ''}{shape.suffix}"
     _make_folder(output)
@@ -278,9 +288,10 @@ def build(
             contents = {key: contents_of(store, image.layers, key) for key, image in lock.images.items()}
             record = scan(lock, project.manifest.scan, blobs.path, project.folder, session)
             origin = Origin(project.manifest.digest, contents, record)
-            texts, executables = render(lock, version, project.config, project.services, origin)
-            _refuse_secrets({**texts, "lock.json": lock.text()})
-            entries = lay_out(lock, version, texts, executables)
+            entries = _lay_out(project, lock, version, origin)
+            if rehearsal:
+                origin = replace(origin, rehearsal=_rehearse(entries, lock, blobs, session))
+                entries = _lay_out(project, lock, version, origin)
             if shape.base:
                 entries = delta.omit_base(entries, delta.compare(lock, shape.base))
             pack(entries, top, blobs.path, folder / final.name, split=shape.split, progress=progress)
@@ -299,6 +310,33 @@ def build(
         f"the packed file is not what the lock says; nothing was left at {final}\n{found}",
         remedy="a local file changed while it was packed, or a disk is failing; run the build again",
     )
+
+
+def rehearse(source: Path, session: Session) -> RehearsalRecord:
+    """Tries out what a manifest, a bundle or a kit would be on a host. Raises as ``build``, and RehearsalFailed."""
+    if source.suffix not in (".yaml", ".yml"):
+        with session.store.in_use(), work_folder(session.store.root, "rehearsal-") as work:
+            kit, lock = kit_of(source, work, session.progress)
+            return rehearse_kit(kit, lock, work, session.progress)
+    project = open_project(source)
+    lock = current_lock(project, session, locked=False)
+    with session.store.in_use():
+        blobs = fetch(lock, project.manifest, project.folder, session)
+        lock = complete_lock(project, lock, session, locked=False)
+        return _rehearse(_lay_out(project, lock, "rehearsal", Origin(project.manifest.digest)), lock, blobs, session)
+
+
+def _rehearse(entries: tuple[Entry, ...], lock: Lock, blobs: Blobs, session: Session) -> RehearsalRecord:
+    """What the bundle of these entries would be, unpacked beside the store's blobs and tried out."""
+    with work_folder(session.store.root, "rehearsal-") as work:
+        return rehearse_kit(lay_kit(entries, blobs.path, work / "kit"), lock, work, session.progress)
+
+
+def _lay_out(project: Project, lock: Lock, version: str, origin: Origin) -> tuple[Entry, ...]:
+    """Every file of the bundle. Raises SpecError where a secret of this run stands in one."""
+    texts, executables = render(lock, version, project.config, project.services, origin)
+    _refuse_secrets({**texts, "lock.json": lock.text()})
+    return lay_out(lock, version, texts, executables)
 
 
 def _refuse_secrets(texts: Mapping[str, str | bytes]) -> None:

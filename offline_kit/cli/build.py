@@ -21,6 +21,7 @@ from offline_kit.common.output import answer
 from offline_kit.common.progress import Progress
 from offline_kit.common.units import size
 from offline_kit.host import assets
+from offline_kit.spec.rehearsal import Extent
 
 _SUMS_SHOWN = 3
 
@@ -57,6 +58,7 @@ _SUMS_SHOWN = 3
 @click.option(
     "--public", type=click.Path(path_type=Path, dir_okay=False), help="With --sign command: the public key, a PEM file."
 )
+@options.rehearse
 @options.medium
 @options.record
 @options.policy
@@ -77,6 +79,7 @@ def build(
     locked: bool,
     key: str | None,
     public: Path | None,
+    rehearse: Extent | None,
     medium: Medium | None,
     record: bool,
     policy: Path | None,
@@ -105,6 +108,7 @@ def build(
         shape=shape,
         locked=locked,
         policies=options.policies(policy),
+        rehearsal=rehearse,
     )
     signed = sign_with(result.path, key, public) if key else None
     if signed:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from offline_kit.bundle.read.inspect import Contents, read_head, read_scan_record, read_texts
+from offline_kit.bundle.read.inspect import Contents, read_head, read_rehearsal_record, read_scan_record, read_texts
 from offline_kit.bundle.read.inspect import inspect as inspect_bundle
 from offline_kit.common.errors import BundleDamaged, KitError
 from offline_kit.common.json_text import parse_json
@@ -18,6 +18,7 @@ from offline_kit.common.units import size
 from offline_kit.host.provenance import PROVENANCE
 from offline_kit.host.sbom.summary import SBOM, by_licence
 from offline_kit.spec.engine_summary import describe, summary
+from offline_kit.spec.rehearsal import RehearsalRecord
 from offline_kit.spec.scan import ScanRecord
 
 _AT_MOST = 128 << 20  # bytes of a document of the kit
@@ -29,16 +30,19 @@ _AT_MOST = 128 << 20  # bytes of a document of the kit
 @click.option("--sbom", is_flag=True, help="The bill of materials: CycloneDX 1.7, JSON.")
 @click.option("--provenance", is_flag=True, help="What it was built from: in-toto statement, SLSA predicate, JSON.")
 @click.option("--scan", is_flag=True, help="What scanners said of every file, and with which database, JSON.")
+@click.option("--rehearsal", is_flag=True, help="What was tried out before it was packed, and what came of it, JSON.")
 @click.option("--engine", is_flag=True, help="What the engine image is: versions, kernels, architectures, parsers, JSON.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON on stdout.")
-def inspect(bundle: Path, licences: bool, sbom: bool, provenance: bool, scan: bool, engine: bool, as_json: bool) -> None:
+def inspect(
+    bundle: Path, licences: bool, sbom: bool, provenance: bool, scan: bool, rehearsal: bool, engine: bool, as_json: bool
+) -> None:
     """Show what a bundle or a kit contains, from its first few kilobytes. Proves nothing: that is 'verify'."""
-    if licences + sbom + provenance + scan + engine > 1:
-        raise click.UsageError("one of --licences, --sbom, --provenance, --scan, --engine")
+    if licences + sbom + provenance + scan + rehearsal + engine > 1:
+        raise click.UsageError("one of --licences, --sbom, --provenance, --scan, --rehearsal, --engine")
     if sbom or provenance:
         answer_json(_document(bundle, SBOM if sbom else PROVENANCE))
-    elif scan:
-        record = read_scan_record(bundle)
+    elif scan or rehearsal:
+        record = read_scan_record(bundle) if scan else read_rehearsal_record(bundle)
         answer_json(record.model_dump(mode="json") if record else None)
     elif engine:
         answer_json(describe(read_head(bundle).lock.images.get("engine")))
@@ -46,8 +50,8 @@ def inspect(bundle: Path, licences: bool, sbom: bool, provenance: bool, scan: bo
         found = _licences(bundle)
         answer_json(found) if as_json else answer("\n".join(_by_licence(found)))
     else:
-        contents, record = inspect_bundle(bundle)
-        lines = [*_lines(contents), *_engine(bundle), *_scanned(record)]
+        contents, scanned, rehearsed = inspect_bundle(bundle)
+        lines = [*_lines(contents), *_engine(bundle), *_scanned(scanned), *_rehearsed(rehearsed)]
         answer_json(contents.as_json()) if as_json else answer("\n".join(lines))
 
 
@@ -70,6 +74,11 @@ def _engine(bundle: Path) -> Iterator[str]:
     with contextlib.suppress(KitError):
         if text := summary(read_head(bundle).lock.images.get("engine")):
             yield f"  engine: {text}"
+
+
+def _rehearsed(record: RehearsalRecord | None) -> Iterator[str]:
+    if record:
+        yield f"  rehearsed: {record.summary}"
 
 
 def _licences(bundle: Path) -> dict[str, list[str]]:

@@ -29,6 +29,7 @@ _NAMES = (
     "lock",
     "plan",
     "build",
+    "rehearse",
     "release",
     "verify",
     "keygen",
@@ -79,7 +80,7 @@ def cli() -> None:
     5 not found; 6 access denied; 7 network; 8 wrong bytes; 9 disk; 10 Docker; 11 nothing changed;
     12 another run is at it; 13 the command after a release failed; 20 bundle damaged; 21 bundle unreadable;
     22 not signed as demanded; 23 forbidden by a policy or a scan; 24 a scanner failed;
-    130 interrupted.
+    25 the rehearsal found something; 130 interrupted.
     """
 
 

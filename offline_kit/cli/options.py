@@ -65,6 +65,14 @@ medium: Callable[[Function], Function] = click.option(
 record: Callable[[Function], Function] = click.option(
     "--record", is_flag=True, help="A transfer record beside it, as 'offline-kit record' writes: .pdf to sign, .csv, .json."
 )
+rehearse: Callable[[Function], Function] = click.option(
+    "--rehearse",
+    type=click.Choice(["configuration"]),
+    is_flag=False,
+    flag_value="configuration",
+    default=None,
+    help="Try it out first, with the network cut, as 'offline-kit rehearse' does; what is found refuses it.",
+)
 quiet: Callable[[Function], Function] = click.option("--quiet", "-q", is_flag=True, help="No progress, errors only.")
 
 

@@ -18,6 +18,7 @@ from offline_kit.common.output import answer
 from offline_kit.common.progress import Progress
 from offline_kit.release.index import Release
 from offline_kit.release.make import ReleaseOptions, make_release
+from offline_kit.spec.rehearsal import Extent
 
 
 @click.command()
@@ -46,6 +47,7 @@ from offline_kit.release.make import ReleaseOptions, make_release
 )
 @click.option("--on-failure", metavar="COMMAND", help="Run by sh when it fails, with OFFLINE_KIT_RELEASE_ERROR and _EXIT_CODE.")
 @options.medium
+@options.rehearse
 @options.record
 @options.policy
 @options.store
@@ -70,6 +72,7 @@ def release(
     on_success: str | None,
     on_failure: str | None,
     medium: Medium | None,
+    rehearse: Extent | None,
     record: bool,
     policy: Path | None,
     store: Path | None,
@@ -100,6 +103,7 @@ def release(
             record=record,
             medium=medium,
             policies=options.policies(policy),
+            rehearsal=rehearse,
         )
         made = make_release(
             manifest, output, chosen, options.session(store, jobs, options.transfers(limit_rate, mirrors, min_rate), progress)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from offline_kit.bundle.format.report import Report
-from offline_kit.bundle.read.inspect import read_head, read_scan_record
+from offline_kit.bundle.read.inspect import read_head, read_rehearsal_record, read_scan_record
 from offline_kit.bundle.signature.bases import check_base_of
 from offline_kit.bundle.signature.check import Signatures, check_signatures
 from offline_kit.bundle.signature.keys import load_public_key
@@ -16,7 +16,7 @@ from offline_kit.cli import options
 from offline_kit.common.errors import BundleDamaged
 from offline_kit.common.output import answer, answer_json, say
 from offline_kit.common.units import size
-from offline_kit.spec.policy_check import check_policy, check_scanners
+from offline_kit.spec.policy_check import check_policy, check_rehearsal, check_scanners
 
 
 @click.command()
@@ -98,6 +98,9 @@ def verify(
         if rules.scanners:
             record = read_scan_record(first)
             check_scanners(record.scanners if record else (), rules, name)
+        if rules.rehearsal:
+            rehearsed = read_rehearsal_record(first)
+            check_rehearsal(rehearsed.extent if rehearsed else None, rules, name)
     if not as_json:
         answer(_summary(report))
         answer(_signed(signatures or check_signatures(first, [], None), demanded=bool(keys)))

@@ -120,6 +120,12 @@ class ScanFailed(KitError):
     exit_code = 24
 
 
+class RehearsalFailed(KitError):
+    """A model would not be served as it is configured, or something asked for a network."""
+
+    exit_code = 25
+
+
 class Interrupted(KitError):
     """The user stopped the run."""
 

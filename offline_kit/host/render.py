@@ -19,20 +19,23 @@ from offline_kit.host.validate import Services
 from offline_kit.runtime.parsers import with_parsers
 from offline_kit.runtime.render import compose
 from offline_kit.runtime.settings.model import Monitoring, Web, port_variable
+from offline_kit.spec import rehearsal, scan
 from offline_kit.spec.image_contents import ImageContents
 from offline_kit.spec.lock import Lock
 from offline_kit.spec.manifest import canonical
 from offline_kit.spec.parsers import parsers_of
-from offline_kit.spec.scan import RECORD, ScanRecord
+from offline_kit.spec.rehearsal import RehearsalRecord
+from offline_kit.spec.scan import ScanRecord
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a bundle comes from: the ``manifest`` by digest, what each image holds, by key, and what scanners said."""
+    """Where a bundle comes from: the ``manifest`` by digest, what each image holds, what scanners said, what was tried out."""
 
     manifest: Digest
     contents: Mapping[str, ImageContents] = field(default_factory=dict)
     scan: ScanRecord | None = None
+    rehearsal: RehearsalRecord | None = None
 
 
 def render(
@@ -53,7 +56,9 @@ def render(
     texts.update({name: text.encode() for name, text in pages.items()})
     texts[PROVENANCE] = provenance(lock, version, origin.manifest)
     if origin.scan is not None:
-        texts[RECORD] = canonical(origin.scan.model_dump(mode="json")).encode()
+        texts[scan.RECORD] = canonical(origin.scan.model_dump(mode="json")).encode()
+    if origin.rehearsal is not None:
+        texts[rehearsal.RECORD] = canonical(origin.rehearsal.model_dump(mode="json")).encode()
     texts[SBOM] = sbom(lock, version, origin.contents, texts)
     return texts, executables
 

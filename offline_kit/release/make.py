@@ -34,6 +34,7 @@ from offline_kit.release.prune import prune
 from offline_kit.release.version import next_version
 from offline_kit.spec.lock import Lock
 from offline_kit.spec.manifest import canonical
+from offline_kit.spec.rehearsal import Extent
 
 _LOCK = ".releases.lock"
 
@@ -41,7 +42,8 @@ _LOCK = ".releases.lock"
 @dataclass(frozen=True)
 class ReleaseOptions:
     """What is asked for. ``full_every``: a full release after so many, deltas between (None: always full); ``record``: with a
-    transfer record, which numbers the parts by ``medium``; ``policies``: of the site, beside that of the manifest."""
+    transfer record, which numbers the parts by ``medium``; ``policies``: of the site, beside that of the manifest;
+    ``rehearsal``: as ``build`` has it."""
 
     version: str = "auto"
     if_changed: bool = False
@@ -54,6 +56,7 @@ class ReleaseOptions:
     record: bool = False
     medium: Medium | None = None
     policies: Policies = ()
+    rehearsal: Extent | None = None
 
 
 def make_release(manifest: Path, output: Path, options: ReleaseOptions, session: Session) -> Release:
@@ -80,7 +83,10 @@ def make_release(manifest: Path, output: Path, options: ReleaseOptions, session:
         path = _finished(output, lock, version, shape, session)
         draft = Draft(project, lock, version, content, now, earlier, just_written=path is None)
         if path is None:
-            path = pipeline.build(manifest, version, output, session, shape=shape, locked=True, policies=options.policies).path
+            path = pipeline.build(
+                manifest, version, output, session,
+                shape=shape, locked=True, policies=options.policies, rehearsal=options.rehearsal,
+            ).path  # fmt: skip
         record = Record(options.medium) if options.record else None
         release = describe(draft, path, options.signer, record, session.progress)
         index = index.model_copy(update={"releases": (*index.releases, release)})

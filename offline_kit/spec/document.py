@@ -11,7 +11,9 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from offline_kit.common.budget import SMALL_DOCUMENT
 from offline_kit.common.errors import SpecError
+from offline_kit.common.json_text import parse_json
 from offline_kit.runtime.settings.yaml_text import Document, YamlError, parse_yaml, position
 
 Record = TypeVar("Record", bound=BaseModel)
@@ -77,3 +79,12 @@ def _fields_at(kind: Any, path: tuple[Any, ...]) -> list[str]:
 
 def _is_optional(kind: Any) -> bool:
     return type(None) in get_args(kind)
+
+
+def from_json(data: bytes, kind: type[Record]) -> Record:
+    """The record of type ``kind`` in a small JSON document. Raises ValueError in one line."""
+    try:
+        return kind.model_validate(parse_json(data, SMALL_DOCUMENT))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from error

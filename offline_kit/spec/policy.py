@@ -15,6 +15,7 @@ from pydantic import Field, field_validator, model_validator
 from offline_kit.runtime.settings.sizes import parse_bytes
 from offline_kit.spec import document
 from offline_kit.spec.names import plain_text
+from offline_kit.spec.rehearsal import Extent
 
 
 class Policy(document.Frozen):
@@ -30,6 +31,9 @@ class Policy(document.Frozen):
     largest: int | None = Field(default=None, ge=1, description="bytes of images, models and files together: 200GiB")
     oldest_image: datetime.date | None = Field(default=None, description="images must be made on this day or later")
     scanners: tuple[str, ...] = Field(default=(), description="names of scanners whose verdicts the bundle must carry")
+    rehearsal: Extent | None = Field(
+        default=None, description="what must have been tried out before it was packed: configuration, or start (both)"
+    )
     signers: tuple[str, ...] = Field(default=(), description="public keys, PEM files relative to the policy, for 'verify'")
     threshold: int | None = Field(default=None, ge=1, description="how many of the signers must have signed; default: all")
     signed_bases: bool = Field(default=False, description="true: the earlier kit that a delta needs must be signed as well")

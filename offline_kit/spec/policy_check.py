@@ -17,6 +17,7 @@ from offline_kit.common.errors import PolicyRefused
 from offline_kit.spec.lock import Lock, LockedModel
 from offline_kit.spec.names import PICKLES, ImageReference, Source
 from offline_kit.spec.policy import Policy
+from offline_kit.spec.rehearsal import Extent
 
 _DEFAULT_HUBS = {"hf": "huggingface.co", "modelscope": "www.modelscope.cn"}
 
@@ -34,6 +35,15 @@ def check_scanners(asked: Collection[str], policy: Policy, name: str) -> None:
         breach = f"'scanners' demands {_shown(policy.scanners)}, and the payload was scanned by {_shown(sorted(asked))}"
         remedy = f"name {missing[0]} under 'scan' of the manifest and build again"
         raise PolicyRefused(f"{name} forbids this:\n{breach}", remedy=remedy)
+
+
+def check_rehearsal(extent: Extent | None, policy: Policy, name: str) -> None:
+    """Raises PolicyRefused where less was tried out than the policy demands (``extent``: None, nothing was)."""
+    if policy.rehearsal is None or extent in (policy.rehearsal, "start"):
+        return
+    told = f"'rehearsal' demands {policy.rehearsal}, and {f'the {extent} alone' if extent else 'nothing'} was tried out"
+    how = "--rehearse start" if policy.rehearsal == "start" else "--rehearse"
+    raise PolicyRefused(f"{name} forbids this:\n{told}", remedy=f"build it with {how}")
 
 
 def breaches(lock: Lock, policy: Policy) -> list[str]:

@@ -10,13 +10,11 @@ import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from offline_kit.common.budget import SMALL_DOCUMENT
 from offline_kit.common.digest import Digest
-from offline_kit.common.json_text import parse_json
 from offline_kit.runtime.settings.sizes import parse_bytes
-from offline_kit.spec.document import Frozen
+from offline_kit.spec.document import Frozen, from_json
 from offline_kit.spec.names import KEY, KEY_AT_MOST, plain_text, safe_path
 
 RECORD = "evidence/scan.json"
@@ -109,8 +107,4 @@ class ScanRecord(Frozen):
 
 def parse_record(data: bytes) -> ScanRecord:
     """The record in ``data``. Raises ValueError in one line."""
-    try:
-        return ScanRecord.model_validate(parse_json(data, SMALL_DOCUMENT))
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ValueError(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from error
+    return from_json(data, ScanRecord)

@@ -5,8 +5,10 @@ Rules: reads the head of the file and no more; answers what the bundle says of i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from offline_kit.bundle.compression import Damaged
 from offline_kit.bundle.format import parts, paths
@@ -19,11 +21,14 @@ from offline_kit.common.budget import SMALL_DOCUMENT
 from offline_kit.common.digest import Digest
 from offline_kit.common.errors import BundleDamaged, BundleUnreadable, DiskError
 from offline_kit.common.files import read_plain_file
+from offline_kit.spec import rehearsal, scan
 from offline_kit.spec.lock import Lock, parse_lock
-from offline_kit.spec.scan import RECORD, ScanRecord, parse_record
+from offline_kit.spec.rehearsal import RehearsalRecord
+from offline_kit.spec.scan import ScanRecord
 
-__all__ = ["Contents", "Head", "inspect", "read_head", "read_scan_record", "read_texts"]
+__all__ = ["Contents", "Head", "inspect", "read_head", "read_rehearsal_record", "read_scan_record", "read_texts"]
 
+Record = TypeVar("Record")
 _HEAD = 128 << 20  # bytes: what may lie before the last of the texts that are looked for
 
 
@@ -48,13 +53,17 @@ class Head:
         return self.contents.top if self.contents else f"{self.lock.name} (a lock)"
 
 
-def inspect(path: Path) -> tuple[Contents, ScanRecord | None]:
-    """What the bundle or kit folder at ``path`` says it holds, and what scanners said of it, in one reading of its head.
+def inspect(path: Path) -> tuple[Contents, ScanRecord | None, RehearsalRecord | None]:
+    """What the bundle or kit folder at ``path`` says it holds, and its records, in one reading of its head.
 
     Raises BundleUnreadable, BundleDamaged and DiskError.
     """
-    texts = read_texts(path, (paths.SUMS, paths.BUNDLE), if_listed=RECORD)
-    return parse_contents(texts[paths.BUNDLE], f"{path}: {paths.BUNDLE}"), _scan_record(texts, path)
+    texts = read_texts(path, (paths.SUMS, paths.BUNDLE), if_listed=(scan.RECORD, rehearsal.RECORD))
+    return (
+        parse_contents(texts[paths.BUNDLE], f"{path}: {paths.BUNDLE}"),
+        _record(texts, path, scan.RECORD, scan.parse_record),
+        _record(texts, path, rehearsal.RECORD, rehearsal.parse_record),
+    )
 
 
 def read_head(path: Path) -> Head:
@@ -79,14 +88,21 @@ def read_head(path: Path) -> Head:
 
 def read_scan_record(path: Path) -> ScanRecord | None:
     """What scanners said of the bundle or kit at ``path``; None where it has no record. Raises as ``inspect``."""
-    return _scan_record(read_texts(path, (paths.SUMS,), if_listed=RECORD), path)
+    texts = read_texts(path, (paths.SUMS,), if_listed=(scan.RECORD,))
+    return _record(texts, path, scan.RECORD, scan.parse_record)
 
 
-def _scan_record(texts: dict[str, bytes], path: Path) -> ScanRecord | None:
+def read_rehearsal_record(path: Path) -> RehearsalRecord | None:
+    """What was tried out of the bundle or kit at ``path``; None where it has no record. Raises as ``inspect``."""
+    texts = read_texts(path, (paths.SUMS,), if_listed=(rehearsal.RECORD,))
+    return _record(texts, path, rehearsal.RECORD, rehearsal.parse_record)
+
+
+def _record(texts: dict[str, bytes], path: Path, name: str, parse: Callable[[bytes], Record]) -> Record | None:
     try:
-        return parse_record(texts[RECORD]) if RECORD in texts else None
+        return parse(texts[name]) if name in texts else None
     except ValueError as error:
-        raise BundleDamaged(f"cannot be read: {error}", where=f"{path}: {RECORD}") from error
+        raise BundleDamaged(f"cannot be read: {error}", where=f"{path}: {name}") from error
 
 
 def _head(path: Path, last: str) -> dict[str, bytes]:
@@ -94,15 +110,15 @@ def _head(path: Path, last: str) -> dict[str, bytes]:
     return read_texts(path, paths.HEAD[: paths.HEAD.index(last) + 1])
 
 
-def read_texts(path: Path, wanted: tuple[str, ...], *, if_listed: str = "") -> dict[str, bytes]:
+def read_texts(path: Path, wanted: tuple[str, ...], *, if_listed: tuple[str, ...] = ()) -> dict[str, bytes]:
     """Small files of a bundle or kit by path; they lie before the payload. Raises as ``inspect``.
 
-    ``if_listed``: one more, where SHA256SUMS, which is among ``wanted`` then, names it.
+    ``if_listed``: more of them, those that SHA256SUMS names, which is among ``wanted`` then.
     """
     try:
         if path.is_dir():
             texts = {name: _of_folder(path, name) for name in wanted}
-            return texts | ({if_listed: _of_folder(path, if_listed)} if _lists(texts, if_listed) else {})
+            return texts | {name: _of_folder(path, name) for name in _listed(texts, if_listed)}
         files = parts.locate(path).files
         if not files:
             raise BundleUnreadable("none of its parts is there", where=str(path), remedy="copy them beside it")
@@ -123,12 +139,13 @@ def _of_folder(folder: Path, name: str) -> bytes:
         raise BundleDamaged(f"is no plain file that can be read: {error.strerror}", where=str(folder / name)) from error
 
 
-def _lists(texts: dict[str, bytes], name: str) -> bool:
-    """Whether SHA256SUMS names this file."""
-    return bool(name) and any(line[66:] == name.encode() for line in texts[paths.SUMS].splitlines())
+def _listed(texts: dict[str, bytes], names: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of the names that SHA256SUMS has."""
+    listed = {line[66:] for line in texts[paths.SUMS].splitlines()} if names else set()
+    return tuple(name for name in names if name.encode() in listed)
 
 
-def _from_file(span: MultiFile, where: str, wanted: tuple[str, ...], if_listed: str) -> dict[str, bytes]:
+def _from_file(span: MultiFile, where: str, wanted: tuple[str, ...], if_listed: tuple[str, ...]) -> dict[str, bytes]:
     reader = TarReader(inflate(span))
     texts: dict[str, bytes] = {}
     passed = 0
@@ -144,8 +161,8 @@ def _from_file(span: MultiFile, where: str, wanted: tuple[str, ...], if_listed: 
                 if header.size > SMALL_DOCUMENT:
                     raise ValueError(f"{name} has {header.size} bytes, at most {SMALL_DOCUMENT} are read")
                 texts[name] = b"".join(reader.content(header.size))
-                if name == paths.SUMS and _lists(texts, if_listed):
-                    wanted += (if_listed,)
+                if name == paths.SUMS:
+                    wanted += _listed(texts, if_listed)
             if len(texts) == len(wanted):
                 return texts
     except (Damaged, ValueError) as error:

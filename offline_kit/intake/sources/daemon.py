@@ -8,16 +8,14 @@ even exported.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Iterator
 from typing import Any
 
 import docker
 import docker.errors
-import requests
 
 from offline_kit.common.digest import Digest
+from offline_kit.common.docker_engine import docker_engine, translate_docker_errors
 from offline_kit.common.errors import DigestMismatch, DockerError, NotFound, SpecError
 from offline_kit.intake.sources import image, image_layers
 from offline_kit.intake.sources.base import Context, FetchTask, ImageSource
@@ -26,7 +24,8 @@ from offline_kit.intake.transfer.download import Advance, read_back
 from offline_kit.spec.lock import Blob, Layer, LockedImage
 from offline_kit.spec.manifest import ImageSpec
 
-_PATIENCE = 1800  # seconds: engines before 25 write the whole image to their temporary folder before the first byte comes
+_WHERE = "docker-daemon://"
+_REMEDY = "start Docker or set DOCKER_HOST, or take the image from a registry with docker://"
 
 
 class DaemonSource:
@@ -36,7 +35,7 @@ class DaemonSource:
         """Raises KitError."""
         reference = entry.reference
         name = reference.tagged or str(reference)
-        with _engine() as engine:
+        with docker_engine(_WHERE, _REMEDY) as engine:
             attributes = _inspect(engine, name)
             names = {"os": "Os", "architecture": "Architecture", "variant": "Variant"}
             found = image.platform_of({name: attributes.get(theirs) for name, theirs in names.items()})
@@ -99,7 +98,7 @@ class DaemonSource:
 
     def _export(self, engine: docker.DockerClient, name: str, context: Context) -> Export:
         context.progress.note(f"{name}: exporting from the Docker engine")
-        with _translate_errors():
+        with translate_docker_errors(_WHERE):
             pieces = engine.api.get_image(name, chunk_size=1 << 20)
             return read_export(pieces, name, context)
 
@@ -114,7 +113,7 @@ def _carried(context: Context, diff_id: Digest, name: str) -> Layer:
 
 def _inspect(engine: docker.DockerClient, name: str) -> dict[str, Any]:
     try:
-        with _translate_errors():
+        with translate_docker_errors(_WHERE):
             found: dict[str, Any] = engine.api.inspect_image(name)
             layers = (found.get("RootFS") or {}).get("Layers") or ()
             texts = (found["Id"], found["Os"], found["Architecture"], found.get("Variant") or "", *layers)
@@ -128,35 +127,6 @@ def _inspect(engine: docker.DockerClient, name: str) -> dict[str, Any]:
     except docker.errors.ImageNotFound as error:
         remedy = f"docker pull {name}, or build it; or take it from a registry with docker://"
         raise NotFound("the Docker engine has no such image", where=name, remedy=remedy) from error
-
-
-@contextlib.contextmanager
-def _engine() -> Iterator[docker.DockerClient]:
-    """The engine that DOCKER_HOST names, or the local one."""
-    try:
-        engine = docker.from_env(timeout=_PATIENCE)
-    except (docker.errors.DockerException, requests.RequestException, ValueError) as error:
-        cause = str(error).rpartition(": ")[2].strip("()'\"") or "no answer"
-        remedy = "start Docker or set DOCKER_HOST, or take the image from a registry with docker://"
-        raise DockerError(f"no Docker engine answers ({cause})", where="docker-daemon://", remedy=remedy) from error
-    try:
-        yield engine
-    finally:
-        engine.close()
-
-
-@contextlib.contextmanager
-def _translate_errors() -> Iterator[None]:
-    """What the engine refuses, and what breaks on the way, as DockerError."""
-    try:
-        yield
-    except docker.errors.ImageNotFound:
-        raise
-    except docker.errors.APIError as error:
-        raise DockerError(f"the Docker engine refused: {error.explanation or error}", where="docker-daemon://") from error
-    except (docker.errors.DockerException, requests.RequestException) as error:
-        what = f"the Docker engine broke off: {error}"
-        raise DockerError(what, where="docker-daemon://", remedy="see its log, then run the command again") from error
 
 
 def _digest_of(text: str) -> Digest | None:

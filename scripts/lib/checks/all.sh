@@ -17,6 +17,8 @@ ALL_SH=yes
 . "${BASH_SOURCE[0]%/*}/folder.sh"
 # shellcheck source-path=SCRIPTDIR/lib source-path=SCRIPTDIR/.. source=checks/image_contents.sh
 . "${BASH_SOURCE[0]%/*}/image_contents.sh"
+# shellcheck source-path=SCRIPTDIR/lib source-path=SCRIPTDIR/.. source=checks/rehearsal.sh
+. "${BASH_SOURCE[0]%/*}/rehearsal.sh"
 # shellcheck source-path=SCRIPTDIR/lib source-path=SCRIPTDIR/.. source=checks/network.sh
 . "${BASH_SOURCE[0]%/*}/network.sh"
 # shellcheck source-path=SCRIPTDIR/lib source-path=SCRIPTDIR/.. source=checks/gpus.sh
@@ -33,6 +35,7 @@ checks_run() {
     check_clock
     check_folder
     check_images
+    check_rehearsal
     check_environment
     check_docker
     check_compose

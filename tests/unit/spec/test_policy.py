@@ -13,7 +13,8 @@ from offline_kit.common.digest import Digest
 from offline_kit.common.errors import PolicyRefused, SpecError
 from offline_kit.spec.lock import Blob, Lock, LockedFile, LockedImage, LockedModel, ModelCard, ModelNeeds
 from offline_kit.spec.policy import parse_policy
-from offline_kit.spec.policy_check import breaches
+from offline_kit.spec.policy_check import breaches, check_rehearsal
+from offline_kit.spec.rehearsal import Extent
 from tests.support.bundle_sample import VERSION, make_sample
 
 ZERO = Digest("0" * 64)
@@ -125,3 +126,23 @@ def test_verify_holds_a_bundle_against_a_policy(tmp_path: Path) -> None:
     with pytest.raises(PolicyRefused, match=r"policy\.yaml forbids") as caught:
         said("verify", "-q", bundle, "--policy", policy)
     assert caught.value.exit_code == 23 and str(caught.value).count("allows") >= 3
+
+
+@pytest.mark.parametrize(
+    ("demanded", "had", "good"),
+    [
+        ("configuration", None, False),
+        ("configuration", "configuration", True),
+        ("configuration", "start", True),
+        ("start", "configuration", False),
+        ("start", "start", True),
+        (None, None, True),
+    ],
+)
+def test_a_rehearsal_can_be_demanded(demanded: Extent | None, had: Extent | None, good: bool) -> None:
+    policy = parse_policy(f"rehearsal: {demanded or 'null'}\n", "p.yaml")
+    if good:
+        check_rehearsal(had, policy, "p.yaml")
+    else:
+        with pytest.raises(PolicyRefused, match=r"'rehearsal' demands .* build it with --rehearse"):
+            check_rehearsal(had, policy, "p.yaml")

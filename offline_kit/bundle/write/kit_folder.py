@@ -1,0 +1,44 @@
+"""The kit that a bundle would unpack to, without packing it: its files in a folder.
+
+Rules: the bytes of a blob are a hard link where the folder is on its disk and all may read it, else a copy: what runs the kit
+is another user; nothing is proven here, and nothing of it is ever packed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from offline_kit.bundle.format.entries import Entry
+from offline_kit.bundle.write.archive import PathOf
+from offline_kit.common.files import disk_errors
+
+_READABLE = 0o004
+
+
+def lay_kit(entries: Sequence[Entry], path_of: PathOf, folder: Path) -> Path:
+    """Writes every file of ``entries`` below ``folder``, which is made; gives it back. Raises DiskError."""
+    with disk_errors(folder):
+        folder.mkdir(mode=0o755)
+        for entry in entries:
+            target = folder / entry.path
+            target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            if entry.content is not None:
+                target.write_bytes(entry.content)
+                target.chmod(entry.mode)
+            else:
+                _link(path_of(entry.digest), target)
+    return folder
+
+
+def _link(place: Path, target: Path) -> None:
+    if place.stat().st_mode & _READABLE:
+        try:
+            os.link(place.resolve(), target)
+            return
+        except OSError:  # another disk, another user's file, or a file system without links
+            pass
+    shutil.copyfile(place, target)
+    target.chmod(0o644)

@@ -1,0 +1,56 @@
+"""The command ``offline-kit rehearse``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from offline_kit import pipeline
+from offline_kit.cli import options
+from offline_kit.common.output import answer, answer_json
+from offline_kit.spec.rehearsal import RehearsalRecord
+
+
+@click.command()
+@click.argument("source", type=click.Path(path_type=Path), default=Path("manifests/knowflow.yaml"))
+@click.option("--json", "as_json", is_flag=True, help="The record as JSON on stdout.")
+@options.store
+@options.jobs
+@options.limit_rate
+@options.min_rate
+@options.mirrors
+@options.log_format
+@options.quiet
+def rehearse(
+    source: Path,
+    as_json: bool,
+    store: Path | None,
+    jobs: int,
+    limit_rate: int | None,
+    min_rate: int | None,
+    mirrors: dict[str, str],
+    log_format: str,
+    quiet: bool,
+) -> None:
+    """Would the models of SOURCE be served where there is no network? Tried out here, in their own engine image.
+
+    SOURCE is a manifest (what it names is fetched), a bundle or a kit. For every model, without a GPU: vLLM reads its command
+    line, its configuration, tokenizer and processor, renders the chat template and tokenizes a request. Meanwhile every
+    question for a name and every connection is seen, and told with the process that made it. Needs Docker (or Podman, by
+    DOCKER_HOST) on this machine. Exit code 25: something was found, each with a remedy.
+    """
+    transfers = options.transfers(limit_rate, mirrors, min_rate)
+    record = pipeline.rehearse(source, options.session(store, jobs, transfers, options.progress(quiet, log_format)))
+    if as_json:
+        answer_json(record.model_dump(mode="json"))
+    else:
+        answer("\n".join(_lines(record)))
+
+
+def _lines(record: RehearsalRecord) -> list[str]:
+    width = max(len(key) for key in record.models)
+    lines = [
+        f"{key:{width}}  " + ", ".join(f"{step} {said}" for step, said in steps.items()) for key, steps in record.models.items()
+    ]
+    return [*lines, record.summary]

@@ -1,0 +1,1 @@
+"""A kit tried out where it is built, with the network cut: before it travels, not after."""
