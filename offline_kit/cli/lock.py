@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from offline_kit import pipeline
+from offline_kit import locking
 from offline_kit.cli import options
 from offline_kit.common.output import answer
 from offline_kit.project import open_project
@@ -44,7 +44,7 @@ def lock(
     where these are not in the store, by 'build' before it fetches any weights, or now with --read-engine.
     """
     project = open_project(manifest, options.policies(policy))
-    result = pipeline.lock_project(
+    result = locking.lock_project(
         project,
         options.session(store, jobs, options.transfers(limit_rate, mirrors, min_rate), options.progress(quiet, log_format)),
         keep=None,

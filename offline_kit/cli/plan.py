@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from offline_kit import pipeline
+from offline_kit import locking
 from offline_kit.bundle.read.configuration import read_configuration
 from offline_kit.cli import options
 from offline_kit.common.errors import SpecError
@@ -90,7 +90,7 @@ def plan(
         config, accelerator, target = project.config, project.manifest.accelerator, project.manifest.target
         there = {} if accelerator == "cpu" else named or _gpus(gpu_file, target)
         parsers = parsers_of(project.lock) if project.lock else {}
-        models, image = pipeline.plan_facts(project, options.session(store, jobs, None, options.progress(quiet)))
+        models, image = locking.plan_facts(project, options.session(store, jobs, None, options.progress(quiet)))
     else:
         contents, config = read_configuration(source)
         models = dict.fromkeys(contents.models, None) | (dict(contents.plan.models) if contents.plan else {})

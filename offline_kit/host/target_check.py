@@ -19,7 +19,8 @@ from offline_kit.runtime.gpu_plan.refusals.model_limits import model_limits
 from offline_kit.runtime.gpu_plan.suggest import Suggestion, suggestions
 from offline_kit.runtime.kit import image_of
 from offline_kit.runtime.settings.model import Mistake, Settings
-from offline_kit.spec.lock import Lock, LockedImage, ModelFacts
+from offline_kit.spec.lock import Lock, LockedImage
+from offline_kit.spec.lock_facts import ModelFacts
 from offline_kit.spec.manifest import Manifest, Target
 
 

@@ -15,7 +15,8 @@ from offline_kit.common.errors import SpecError
 from offline_kit.common.files import read_plain_file
 from offline_kit.intake.sources import file as sources
 from offline_kit.intake.sources.base import Context, FetchTask
-from offline_kit.spec.lock import LockedFile, LockedModel, ModelNeeds
+from offline_kit.spec.lock import LockedFile, LockedModel
+from offline_kit.spec.lock_facts import ModelNeeds
 from offline_kit.spec.manifest import CHAT_TEMPLATE, ModelSpec
 from offline_kit.spec.parsers import marks_in
 

@@ -19,7 +19,8 @@ from offline_kit.intake.session import Session
 from offline_kit.intake.sources import IMAGES, MODELS, file
 from offline_kit.intake.sources.base import Context, LocalFiles, UnhashedFacts, open_context
 from offline_kit.intake.store.space import require_space
-from offline_kit.spec.lock import Lock, LockedExtra, LockedImage, LockedModel, LockedText, ModelFacts, spec_digest
+from offline_kit.spec.lock import Lock, LockedExtra, LockedImage, LockedModel, LockedText, spec_digest
+from offline_kit.spec.lock_facts import ModelFacts
 from offline_kit.spec.lock_fit import check_names, fits
 from offline_kit.spec.manifest import Manifest
 from offline_kit.spec.names import converted_name

@@ -85,6 +85,15 @@ def prune(store: Store, keep: Iterable[Lock], *, older_than: float, dry_run: boo
     return going
 
 
+def evict_damaged(store: Store, lock: Lock) -> list[Digest]:
+    """Removes the blobs of ``lock`` whose bytes are no longer those of their name; returns their digests."""
+    there = [digest for digest in sorted(digests(lock)) if store.path(digest).exists()]
+    damaged = [digest for digest in there if Digest.of_file(store.path(digest)) != digest]
+    for digest in damaged:
+        store.evict(digest)
+    return damaged
+
+
 def digests(lock: Lock) -> set[Digest]:
     """Every blob that a build of ``lock`` wants."""
     files = {file.sha256 for model in lock.models.values() for file in model.files}

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from offline_kit import pipeline
+from offline_kit import locking, pipeline
 from offline_kit.bundle.format import parts
 from offline_kit.bundle.format.media import Medium
 from offline_kit.bundle.read.inspect import Head, read_head
@@ -67,9 +67,9 @@ def make_release(manifest: Path, output: Path, options: ReleaseOptions, session:
         project = open_project(manifest, options.policies)
         index = read_index(output, project.manifest.name)
         lock = (
-            pipeline.current_lock(project, session, locked=True)
+            locking.current_lock(project, session, locked=True)
             if options.locked
-            else pipeline.lock_project(project, session, keep=None)
+            else locking.lock_project(project, session, keep=None)
         )
         content = content_of(project, lock)
         if options.if_changed and index.last is not None and index.last.content == content:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from offline_kit.spec.lock import EngineFacts, Lock, ModelNeeds
+from offline_kit.spec.lock import Lock
+from offline_kit.spec.lock_facts import EngineFacts, ModelNeeds
 
 # (beginning of model_type, mark in the template, parser): the first that fits and that the image knows
 _TOOLS = (

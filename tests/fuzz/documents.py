@@ -25,7 +25,8 @@ from offline_kit.runtime.render import compose
 from offline_kit.runtime.settings import load, placement
 from offline_kit.runtime.settings.model import ConfigError
 from offline_kit.runtime.settings.replicas import expand_replicas
-from offline_kit.spec.lock import Lock, ModelFacts, parse_lock
+from offline_kit.spec.lock import Lock, parse_lock
+from offline_kit.spec.lock_facts import ModelFacts
 from offline_kit.spec.lock_fit import check_names, stale
 from offline_kit.spec.manifest import parse_manifest
 from tests.fuzz.mutations import change_bytes, change_text, change_value

@@ -68,6 +68,13 @@ def test_no_folder_is_a_long_list() -> None:
                 assert len([path for path in folder.iterdir() if path.suffix in (".py", ".sh")]) <= 16, folder
 
 
+def test_a_long_file_says_why_it_is_one() -> None:
+    for top in ("offline_kit", "scripts", "tests", "benchmarks"):
+        for file in (REPOSITORY / top).rglob("*"):
+            if file.suffix in (".py", ".sh") and (text := file.read_text()).count("\n") > 300:
+                assert re.search(r"\b[Oo]ne\s+file\b", text.partition("import ")[0]), f"{file}: divide it"
+
+
 def test_everything_that_is_shown_goes_one_way_out() -> None:
     """``common/output.py`` redacts and escapes: whoever writes beside it shows what hubs, registries and bundles say."""
     direct = re.compile(r"click\.(?:secho|echo)\(|(?<![\w.])print\(|print_exc\(|std(?:out|err)\.write\(")

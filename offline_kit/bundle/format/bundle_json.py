@@ -15,7 +15,8 @@ from offline_kit.common.digest import Digest
 from offline_kit.common.errors import BundleDamaged
 from offline_kit.common.json_text import parse_json
 from offline_kit.spec.document import Frozen
-from offline_kit.spec.lock import Lock, LockedImage, ModelFacts
+from offline_kit.spec.lock import Lock, LockedImage
+from offline_kit.spec.lock_facts import ModelFacts
 from offline_kit.spec.manifest import Accelerator, Key, canonical
 from offline_kit.spec.names import VERSION, plain_text, safe_path
 from offline_kit.spec.parsers import parsers_of

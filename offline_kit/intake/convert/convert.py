@@ -24,7 +24,8 @@ from offline_kit.intake.store.space import require_space
 from offline_kit.intake.store.store import Store
 from offline_kit.intake.store.work_folder import work_folder
 from offline_kit.runtime.gpu_plan import safetensors, tensor_table
-from offline_kit.spec.lock import ConvertedFile, LockedFile, LockedModel, ModelFacts
+from offline_kit.spec.lock import ConvertedFile, LockedFile, LockedModel
+from offline_kit.spec.lock_facts import ModelFacts
 from offline_kit.spec.manifest import canonical
 from offline_kit.spec.names import converted_name
 

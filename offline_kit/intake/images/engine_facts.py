@@ -7,7 +7,8 @@ where every layer was read (``whole``).
 from __future__ import annotations
 
 from offline_kit.spec.image_contents import ImageContents
-from offline_kit.spec.lock import CUDA_RUNTIMES, EngineFacts
+from offline_kit.spec.lock import CUDA_RUNTIMES
+from offline_kit.spec.lock_facts import EngineFacts
 
 PACKAGES = (
     *("vllm", "torch", "transformers", "triton", "kernels", "bitsandbytes", "mistral-common", "vllm-gguf-plugin"),

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from offline_kit.spec.lock import EngineFacts, ModelNeeds
+from offline_kit.spec.lock_facts import EngineFacts, ModelNeeds
 
 # vllm/config/model.py, _SUFFIX_TO_DEFAULTS: a model of one suffix is converted from that of another.
 _SUFFIXES = (

@@ -14,7 +14,8 @@ from typing import Any
 
 from offline_kit.common.units import size
 from offline_kit.intake.models.engine_findings import Finding
-from offline_kit.spec.lock import LockedFile, ModelNeeds
+from offline_kit.spec.lock import LockedFile
+from offline_kit.spec.lock_facts import ModelNeeds
 
 CORRECT = "correct 'source' or 'revision': the weights may lie in another repository; or check 'include' and 'exclude'"
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.ckpt")

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from offline_kit.intake.models import adapter_findings, engine_findings, file_findings, type_findings
 from offline_kit.intake.models.engine_findings import Finding
 from offline_kit.intake.models.service import Service
-from offline_kit.spec.lock import Lock, LockedModel, ModelNeeds
+from offline_kit.spec.lock import Lock, LockedModel
+from offline_kit.spec.lock_facts import ModelNeeds
 
 __all__ = ["Finding", "Service", "find"]
 

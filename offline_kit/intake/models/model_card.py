@@ -11,7 +11,8 @@ from typing import Any
 
 from offline_kit.intake.models.model_needs import Read
 from offline_kit.runtime.settings.yaml_text import YamlError, parse_yaml
-from offline_kit.spec.lock import LockedFile, ModelCard
+from offline_kit.spec.lock import LockedFile
+from offline_kit.spec.lock_facts import ModelCard
 from offline_kit.spec.names import plain_text
 
 _AT_MOST, _ENTRIES, _LONGEST = 64 << 10, 100, 300

@@ -12,7 +12,8 @@ from typing import Any
 
 from offline_kit.common.errors import DigestMismatch
 from offline_kit.common.json_text import parse_json
-from offline_kit.spec.lock import LockedFile, ModelNeeds
+from offline_kit.spec.lock import LockedFile
+from offline_kit.spec.lock_facts import ModelNeeds
 from offline_kit.spec.parsers import marks_in
 
 Read = Callable[[LockedFile, int, int], bytes]

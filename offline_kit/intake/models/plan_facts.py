@@ -26,7 +26,8 @@ from offline_kit.intake.transfer.body import iter_body
 from offline_kit.intake.transfer.http_client import HttpClient
 from offline_kit.intake.transfer.request import DownloadRequest
 from offline_kit.runtime.gpu_plan import architecture, safetensors, tensor_table
-from offline_kit.spec.lock import LockedFile, ModelFacts
+from offline_kit.spec.lock import LockedFile
+from offline_kit.spec.lock_facts import ModelFacts
 
 FIRST = 128 << 10  # most headers are shorter: one question instead of two
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from offline_kit.spec.lock import LockedFile, LockedModel, ModelNeeds
+from offline_kit.spec.lock import LockedFile, LockedModel
+from offline_kit.spec.lock_facts import ModelNeeds
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 
 from offline_kit.intake.models.engine_findings import OTHER_FORM, Finding
 from offline_kit.intake.models.service import Service
-from offline_kit.spec.lock import LockedModel, ModelNeeds
+from offline_kit.spec.lock import LockedModel
+from offline_kit.spec.lock_facts import ModelNeeds
 
 _PROCESSORS = ("preprocessor_config.json", "processor_config.json", "params.json")
 _CLASSIFIERS = (

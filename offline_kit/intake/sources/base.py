@@ -19,7 +19,8 @@ from offline_kit.intake.session import Session
 from offline_kit.intake.store.store import Store
 from offline_kit.intake.transfer.download import Advance
 from offline_kit.intake.transfer.http_client import HttpClient
-from offline_kit.spec.lock import LockedFile, LockedImage, LockedModel, ModelFacts
+from offline_kit.spec.lock import LockedFile, LockedImage, LockedModel
+from offline_kit.spec.lock_facts import ModelFacts
 from offline_kit.spec.manifest import ImageSpec, ModelSpec
 
 

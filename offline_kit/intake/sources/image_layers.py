@@ -23,7 +23,8 @@ from offline_kit.common.digest import CHUNK, Digest, Hasher, read_chunks
 from offline_kit.common.errors import DigestMismatch
 from offline_kit.intake.images import contents
 from offline_kit.intake.images.gzip_stream import read_gzip
-from offline_kit.intake.store.store import Store, Writer
+from offline_kit.intake.store.store import Store
+from offline_kit.intake.store.writer import Writer
 from offline_kit.spec.image_contents import ImageContents
 from offline_kit.spec.lock import Blob, Layer
 

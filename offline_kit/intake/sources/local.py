@@ -18,7 +18,8 @@ from offline_kit.common.files import disk_error
 from offline_kit.intake.models import check_weights, model_card, model_needs, plan_facts, select_files
 from offline_kit.intake.sources.base import Context, FetchTask, ModelSource
 from offline_kit.intake.transfer.download import Advance
-from offline_kit.spec.lock import LockedFile, LockedModel, ModelFacts
+from offline_kit.spec.lock import LockedFile, LockedModel
+from offline_kit.spec.lock_facts import ModelFacts
 from offline_kit.spec.manifest import ModelSpec
 from offline_kit.spec.names import safe_path
 

@@ -13,26 +13,22 @@ import fcntl
 import json
 import os
 import re
-import secrets
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-from offline_kit.common.digest import Digest, Hasher
-from offline_kit.common.errors import DigestMismatch, DiskError
+from offline_kit.common.digest import Digest
+from offline_kit.common.errors import DiskError
 from offline_kit.common.files import (
     disk_error,
-    disk_errors,
     open_locked,
     remove_left_behind,
     replace_file,
     sync_folder,
-    write_all,
-    write_behind,
 )
+from offline_kit.intake.store.writer import Writer
 
 _NAME = re.compile("[0-9a-f]{64}")
 _LEFT_BEHIND = 60.0  # seconds: younger temporary files may belong to a writer that has not locked its file yet
@@ -135,7 +131,7 @@ class Store:
 
     def writer(self) -> Writer:
         """A new blob: write, then ``commit``; left without a commit, nothing stays."""
-        return Writer(self)
+        return Writer(self._partial, self._rename)
 
     def put(self, data: bytes) -> Digest:
         """Stores bytes in memory."""
@@ -247,58 +243,6 @@ class Store:
                     if descriptor is not None:
                         path.unlink(missing_ok=True)
                         os.close(descriptor)
-
-
-class Writer:
-    """A blob on its way into the store: hashed while it is written."""
-
-    def __init__(self, store: Store) -> None:
-        self._store, self._hasher = store, Hasher()
-        self._path = store.root / "partial" / f"tmp-{os.getpid()}-{secrets.token_hex(6)}"
-        try:
-            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise disk_error(error, self._path) from error
-
-    @property
-    def size(self) -> int:
-        """Bytes written so far."""
-        return self._hasher.size
-
-    def write(self, data: bytes | memoryview) -> int:
-        """Appends ``data``. Raises DiskError."""
-        with disk_errors(self._path):
-            write_all(self._descriptor, [data])
-        write_behind(self._descriptor, self.size, self.size + len(data))
-        self._hasher.update(data)
-        return len(data)
-
-    def commit(self, expected: Digest | None = None, expected_size: int | None = None, title: str = "blob") -> Digest:
-        """Gives the blob its name. Raises DigestMismatch when it is not the expected one; then nothing stays."""
-        digest = self._hasher.digest()
-        check(title, digest, self.size, expected, expected_size)
-        try:
-            os.fsync(self._descriptor)
-            self._store._rename(self._path, digest)
-        except OSError as error:
-            raise disk_error(error, self._path) from error
-        return digest
-
-    def __enter__(self) -> Writer:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._path.unlink(missing_ok=True)
-        os.close(self._descriptor)
-
-
-def check(title: str, found: Digest, size: int, expected: Digest | None, expected_size: int | None, remedy: str = "") -> None:
-    """Raises DigestMismatch, naming ``title``, when size or digest are not the expected ones."""
-    if expected_size is not None and size != expected_size:
-        raise DigestMismatch(f"has {size} bytes, expected {expected_size}", where=title, remedy=remedy)
-    if expected is not None and found != expected:
-        raise DigestMismatch(f"has digest {found}, expected {expected}", where=title, remedy=remedy)
 
 
 def _identity(stat: os.stat_result) -> list[int]:

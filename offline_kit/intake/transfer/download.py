@@ -15,7 +15,8 @@ from offline_kit.common.digest import Digest
 from offline_kit.common.errors import DigestMismatch, Interrupted, KitError, NetworkError
 from offline_kit.common.units import size as in_units
 from offline_kit.intake.store.space import require_space
-from offline_kit.intake.store.store import Store, check
+from offline_kit.intake.store.store import Store
+from offline_kit.intake.store.writer import check
 from offline_kit.intake.transfer.body import iter_body
 from offline_kit.intake.transfer.follower import Follower
 from offline_kit.intake.transfer.http_client import HttpClient

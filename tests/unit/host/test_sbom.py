@@ -18,20 +18,8 @@ from offline_kit.host.provenance import provenance
 from offline_kit.host.sbom import licences
 from offline_kit.host.sbom.cyclonedx import sbom
 from offline_kit.spec.image_contents import ImageContents, Package
-from offline_kit.spec.lock import (
-    Blob,
-    Layer,
-    Lock,
-    LockedExtra,
-    LockedFile,
-    LockedImage,
-    LockedModel,
-    LockedText,
-    ModelCard,
-    ModelFacts,
-    ModelNeeds,
-    Tensors,
-)
+from offline_kit.spec.lock import Blob, Layer, Lock, LockedExtra, LockedFile, LockedImage, LockedModel, LockedText
+from offline_kit.spec.lock_facts import ModelCard, ModelFacts, ModelNeeds, Tensors
 from tests.support.bundle_sample import VERSION, make_sample
 
 SPEC = Digest.of(b"spec")

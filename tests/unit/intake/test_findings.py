@@ -17,7 +17,8 @@ from offline_kit.common.errors import DigestMismatch
 from offline_kit.intake.models import plan_facts
 from offline_kit.intake.models.findings import Finding, Service, find
 from offline_kit.intake.models.model_needs import read_needs
-from offline_kit.spec.lock import Blob, EngineFacts, Lock, LockedFile, LockedImage, LockedModel
+from offline_kit.spec.lock import Blob, Lock, LockedFile, LockedImage, LockedModel
+from offline_kit.spec.lock_facts import EngineFacts
 from tests.support import intake_samples as parts
 
 ZERO = Digest("0" * 64)

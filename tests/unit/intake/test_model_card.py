@@ -6,7 +6,8 @@ import pytest
 
 from offline_kit.common.digest import Digest
 from offline_kit.intake.models.model_card import read_card
-from offline_kit.spec.lock import LockedFile, ModelCard
+from offline_kit.spec.lock import LockedFile
+from offline_kit.spec.lock_facts import ModelCard
 
 
 def card(text: str, name: str = "README.md") -> ModelCard | None:

@@ -33,7 +33,7 @@ from offline_kit.record.labels import TITLE
 from offline_kit.record.paper import FILES_AT_MOST
 from offline_kit.record.table import defuse
 from offline_kit.record.type_face import markup, shorten
-from offline_kit.spec.lock import ModelCard
+from offline_kit.spec.lock_facts import ModelCard
 from offline_kit.spec.manifest import canonical
 from offline_kit.spec.scan import PICKLES, RECORD, ScanRecord
 from tests.support.bundle_sample import Sample, digest_of, make_sample

@@ -13,7 +13,8 @@ from offline_kit.intake.models import plan_facts
 from offline_kit.intake.store.store import Store
 from offline_kit.intake.transfer.http_client import HttpClient, TransferOptions
 from offline_kit.intake.transfer.request import DownloadRequest
-from offline_kit.spec.lock import LockedFile, ModelFacts
+from offline_kit.spec.lock import LockedFile
+from offline_kit.spec.lock_facts import ModelFacts
 from tests.support import intake_samples as parts
 from tests.testbed.servers.faults import Fault
 from tests.testbed.servers.hub import Hub

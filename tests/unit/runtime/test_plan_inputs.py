@@ -229,7 +229,7 @@ def test_the_shipped_configuration_fits_the_cards_that_it_names() -> None:
     """Qwen2.5-32B as published; bge-m3 as its one pickle file, of which the size is known; the reranker as published."""
     from offline_kit.host.target_check import cards, plan_for
     from offline_kit.project import open_project
-    from offline_kit.spec.lock import ModelFacts
+    from offline_kit.spec.lock_facts import ModelFacts
 
     project = open_project(REPOSITORY / "manifests/knowflow.yaml")
     assert project.manifest.target is not None

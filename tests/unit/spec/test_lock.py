@@ -8,18 +8,8 @@ import pytest
 
 from offline_kit.common.digest import Digest
 from offline_kit.common.errors import SpecError
-from offline_kit.spec.lock import (
-    Blob,
-    EngineFacts,
-    Layer,
-    Lock,
-    LockedFile,
-    LockedImage,
-    LockedModel,
-    LockedText,
-    parse_lock,
-    spec_digest,
-)
+from offline_kit.spec.lock import Blob, Layer, Lock, LockedFile, LockedImage, LockedModel, LockedText, parse_lock, spec_digest
+from offline_kit.spec.lock_facts import EngineFacts
 from offline_kit.spec.lock_fit import stale
 from offline_kit.spec.manifest import Manifest, parse_manifest
 from offline_kit.spec.names import same_names

@@ -11,7 +11,8 @@ from click.testing import CliRunner
 from offline_kit.cli.main import cli
 from offline_kit.common.digest import Digest
 from offline_kit.common.errors import PolicyRefused, SpecError
-from offline_kit.spec.lock import Blob, Lock, LockedFile, LockedImage, LockedModel, ModelCard, ModelNeeds
+from offline_kit.spec.lock import Blob, Lock, LockedFile, LockedImage, LockedModel
+from offline_kit.spec.lock_facts import ModelCard, ModelNeeds
 from offline_kit.spec.policy import parse_policy
 from offline_kit.spec.policy_check import breaches, check_rehearsal
 from offline_kit.spec.rehearsal import Extent

@@ -18,7 +18,8 @@ from offline_kit.common.errors import DigestMismatch, KitError, PolicyRefused, S
 from offline_kit.common.progress import Silent
 from offline_kit.intake.convert.convert import convert_model, make_results, missing_sources
 from offline_kit.intake.store.store import Store
-from offline_kit.spec.lock import LockedFile, LockedModel, ModelFacts
+from offline_kit.spec.lock import LockedFile, LockedModel
+from offline_kit.spec.lock_facts import ModelFacts
 from tests.unit.intake.convert.torch_files import Saved, text, torch_file
 
 SIX = struct.pack("<6f", *range(6))

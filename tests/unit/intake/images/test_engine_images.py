@@ -20,7 +20,8 @@ from offline_kit.intake.images import contents
 from offline_kit.intake.images.engine_facts import engine_facts
 from offline_kit.intake.models.findings import Service, find
 from offline_kit.spec.engine_summary import describe, summary
-from offline_kit.spec.lock import Blob, Lock, LockedImage, LockedModel, ModelFacts, ModelNeeds
+from offline_kit.spec.lock import Blob, Lock, LockedImage, LockedModel
+from offline_kit.spec.lock_facts import ModelFacts, ModelNeeds
 from offline_kit.spec.manifest import Target
 from tests.support import intake_samples as parts
 

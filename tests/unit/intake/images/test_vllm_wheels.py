@@ -22,7 +22,7 @@ from benchmarks import plan_logs
 from offline_kit.intake.images import contents
 from offline_kit.intake.images.engine_facts import engine_facts
 from offline_kit.intake.models.engine_findings import knows
-from offline_kit.spec.lock import EngineFacts
+from offline_kit.spec.lock_facts import EngineFacts
 from tests.support import intake_samples as parts
 
 WHEELS: dict[str, dict[str, Any]] = json.loads((Path(__file__).parents[3] / "data/vllm-wheels.json").read_text())

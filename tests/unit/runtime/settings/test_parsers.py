@@ -18,7 +18,8 @@ from offline_kit.runtime.gpu_plan.evaluate import Image, evaluate
 from offline_kit.runtime.render import compose
 from offline_kit.runtime.settings import load, placement
 from offline_kit.runtime.settings.model import Settings
-from offline_kit.spec.lock import EngineFacts, LockedFile, ModelFacts, ModelNeeds
+from offline_kit.spec.lock import LockedFile
+from offline_kit.spec.lock_facts import EngineFacts, ModelFacts, ModelNeeds
 from offline_kit.spec.parsers import MARKS, parsers_for
 from tests.unit.host.test_render import lock_of, shipped
 from tests.unit.runtime.test_config import entry
