@@ -62,6 +62,7 @@ def check_models(project: Project, lock: Lock, session: Session, *, said: Lock |
     settings, services = project.services.settings, _services(project)
     known = findings.find(said, services) if said else []
     found = [finding for finding in findings.find(lock, services) if finding not in known]
+    found += findings.empty_images(lock) if said is None else ()
     for finding in found:
         if not finding.refused:
             session.progress.note(f"warning: {finding}", event="finding", where=finding.where, what=finding.what)

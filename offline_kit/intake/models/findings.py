@@ -16,7 +16,7 @@ from offline_kit.intake.models.service import Service
 from offline_kit.spec.lock import Lock, LockedModel
 from offline_kit.spec.lock_facts import ModelNeeds
 
-__all__ = ["Finding", "Service", "find"]
+__all__ = ["Finding", "Service", "empty_images", "find"]
 
 
 def find(lock: Lock, services: Iterable[Service]) -> list[Finding]:
@@ -43,6 +43,14 @@ def find(lock: Lock, services: Iterable[Service]) -> list[Finding]:
                 found += type_findings.of_type(service, model, needs)
     found += _unserved(lock, served)
     return found
+
+
+def empty_images(lock: Lock) -> Iterator[Finding]:
+    """Images without layers: a configuration alone, which the host's check refuses."""
+    for key, image in sorted(lock.images.items()):
+        if not image.layers:
+            remedy = "name the image that was meant: this one cannot be installed"
+            yield Finding(False, f"images.{key} ({image.source})", "has no layers, and so no program", remedy)
 
 
 def _code(service: Service, model: LockedModel, needs: ModelNeeds) -> Iterator[Finding]:

@@ -15,9 +15,9 @@ import pytest
 from offline_kit.common.digest import Digest
 from offline_kit.common.errors import DigestMismatch
 from offline_kit.intake.models import plan_facts
-from offline_kit.intake.models.findings import Finding, Service, find
+from offline_kit.intake.models.findings import Finding, Service, empty_images, find
 from offline_kit.intake.models.model_needs import read_needs
-from offline_kit.spec.lock import Blob, Lock, LockedFile, LockedImage, LockedModel
+from offline_kit.spec.lock import Blob, Layer, Lock, LockedFile, LockedImage, LockedModel
 from offline_kit.spec.lock_facts import EngineFacts
 from tests.support import intake_samples as parts
 
@@ -424,6 +424,16 @@ def test_an_engine_image_with_one_fault(tmp_path: Path, fault: str) -> None:
     facts, text = ENGINES[fault]
     said = [str(finding) for finding in found(tmp_path, whole(), facts=facts)]
     assert said == [] if text is None else len(said) == 1 and text in said[0]
+
+
+def test_an_image_without_layers_is_told() -> None:
+    blob = Blob(digest=ZERO, size=1, media_type="x")
+    image = LockedImage(spec_digest=ZERO, source="docker://e", reference=None, manifest=blob, config=blob, layers=())
+    layer = Layer(digest=ZERO, size=1, media_type="x", diff_id=ZERO)
+    images = {"engine": image.model_copy(update={"layers": (layer,)}), "gateway": image}
+    lock = Lock(name="t", platform="linux/amd64", accelerator="cpu", images=images, models={}, config={})
+    (one,) = empty_images(lock)
+    assert not one.refused and str(one).startswith("images.gateway (docker://e): has no layers, and so no program -> name the")
 
 
 def test_a_pointer_of_git_lfs_is_refused_with_the_way_to_get_the_file(tmp_path: Path) -> None:
