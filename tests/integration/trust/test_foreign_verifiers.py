@@ -145,13 +145,12 @@ def test_openssl_alone_and_we_refuse_every_flipped_bit(signed: Signed) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("suite", "major", "lines"), [("trixie", 2, [BY_SIG]), ("sid", 3, [BY_SIG, BY_BUNDLE])])
-def test_cosign_without_a_network(suite: str, major: int, lines: list[str], signed: Signed) -> None:
-    """Debian's builds do not tell their version; the path of the module that they were built from does."""
+@pytest.mark.parametrize(("suite", "lines"), [("trixie", [BY_SIG]), ("sid", [BY_SIG, BY_BUNDLE])])
+def test_cosign_without_a_network(suite: str, lines: list[str], signed: Signed) -> None:
+    """Debian's builds do not tell their version: 3 takes a bundle of version 0.3 that no log knows, 2 does not."""
     cosign = programs.unpacked(suite, "cosign", "usr/bin/cosign")
-    assert f"github.com/sigstore/cosign/v{major}/".encode() in cosign.read_bytes()
+    assert [line for line in (BY_SIG, BY_BUNDLE) if signed.accepted(line, cosign.parent)] == lines
     for line in lines:
-        assert signed.accepted(line, cosign.parent), line
         for what, damage in damages(signed.kit, 6):
             damage()
             assert signed.accepted(line, cosign.parent) == (not what), (line, what)
