@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pip
 import pytest
 
 from offline_kit.common.progress import Silent
@@ -55,28 +57,41 @@ def engine(testbed: Testbed, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     return lock, contents_of(session.store, lock.images["engine"].layers, "engine")
 
 
-def named(held: ImageContents, kind: str) -> set[tuple[str, str]]:
-    return {(item["name"], item["version"]) for item in held.packages if item["kind"] == kind}
+def listed(document: Any, kind: str) -> set[tuple[str, str]]:
+    """(name, version) of the packages of a kind (``deb``, ``pypi``) in the bill of materials, at every depth."""
+    found: set[tuple[str, str]] = set()
+    for component in document.get("components", ()):
+        found |= listed(component, kind)
+        if component.get("purl", "").startswith(f"pkg:{kind}/"):
+            found.add((component["name"], component["version"]))
+    return found
 
 
 def test_the_packages_are_those_that_the_image_itself_prints(
     engine: tuple[Lock, ImageContents], validator: Any, testbed: Testbed, dockerd: Dockerd, tmp_path: Path
 ) -> None:
+    """``dpkg-query -W`` and ``pip list`` inside the engine image; that has no pip of its own, so this machine's is mounted."""
     lock, held = engine
-    assert validator.validate_str(sbom(lock, "v1", {"engine": held}, {}).decode()) is None
+    text = sbom(lock, "v1", {"engine": held}, {}).decode()
+    assert validator.validate_str(text) is None
     with testbed.registry(tmp_path) as registry:
         name = f"{registry.host}/offline-kit/engine-cpu:demo"
         dockerd.docker("pull", "--quiet", name)
-        run = ("run", "--rm", "--network", "none", "--entrypoint")
-        debian = dockerd.docker(*run, "dpkg-query", name, "-W", "-f", "${Package} ${Version}\n")
-        # The image has no pip: Python's own list, which pip prints.
-        program = "import importlib.metadata as m; [print(d.metadata['Name'], d.version) for d in m.distributions()]"
-        listed = dockerd.docker(*run, "python3", name, "-c", program)
-    found = {
-        kind: {(item["name"], item["version"]) for item in held.packages if item["kind"] == kind} for kind in ("deb", "pypi")
-    }
-    assert found["deb"] == {tuple(line.split(" ")) for line in debian.splitlines()}
-    pairs = [line.split(" ") for line in listed.splitlines()]
-    plain = {(re.sub(r"[-_.]+", "-", package).lower(), version) for package, version in pairs}
-    assert named(held, "pypi") == plain and ("vllm", "0.32.0+cpu") in plain
+        run = ("run", "--rm", "--network", "none")
+        debian = dockerd.docker(*run, "--entrypoint", "dpkg-query", name, "-W", "-f", "${Package} ${Version}\n")
+        own_pip = (
+            "--volume",
+            f"{Path(pip.__file__).parent}:/pip/pip:ro",
+            "--env",
+            "PYTHONPATH=/pip",
+            "--entrypoint",
+            "python3",
+        )
+        python = json.loads(
+            dockerd.docker(*run, *own_pip, "--entrypoint", "python3", name, "-m", "pip", "list", "--format", "json")
+        )
+    document = json.loads(text)
+    assert listed(document, "deb") == {tuple(line.split(" ")) for line in debian.splitlines()} != set()
+    plain = {(re.sub(r"[-_.]+", "-", item["name"]).lower(), item["version"]) for item in python}
+    assert listed(document, "pypi") == plain and ("vllm", "0.32.0+cpu") in plain
     assert "Qwen2ForCausalLM" in held.architectures and "hermes" in held.tool_parsers and held.whole
