@@ -3,9 +3,9 @@
 #
 # Rules: (1) every file that is taken is read first and is as this kit's SHA256SUMS says, or nothing is taken at all; (2) where
 # no hard link can be made (another file system), and where somebody else could change the file behind it (of another user, or
-# writable by others), the file is copied, and read again with all others; (3) the
-# earlier kit is never changed; (4) run again after an interruption, it goes on; (5) `delta/` goes last: while it is there, the
-# kit is not complete.
+# writable by others), the file is copied, and read again with all others; (3) the earlier kit is never changed, and nothing
+# outside of this one; (4) run again after an interruption, it goes on; (5) `delta/` goes last: while it is there, the kit is not
+# complete.
 
 [[ -z "${DELTA_SH:-}" ]] || return 0
 DELTA_SH=yes
@@ -125,12 +125,20 @@ base_settings() { # the settings and the API key of the earlier kit go on to a n
     say "    settings and API key come from $BASE/.env"
 }
 
+base_plain() { # what is taken is written below these folders: a link among them would lead out of the kit
+    local strange
+    strange=$(find "$KIT" -path "$STATE" -prune -o ! -type f ! -type d -print 2>&1 | head -n 5)
+    [[ -z "$strange" ]] || die "$EXIT_DAMAGED" "the kit is damaged, there is a link or a device in it: $strange; nothing was taken" \
+        'unpack the bundle again; if that ends the same way, carry it over again'
+}
+
 base_complete() { # takes what a delta lacks from --base; -> BASE_PENDING: under --dry-run, that it still lacks it
     base_settings
     if [[ ! -d "$KIT/delta" ]]; then
         [[ -z "$BASE" ]] || say '    this kit is complete: no file is taken from --base'
         return 0
     fi
+    base_plain
     work_folder
     base_wanted
     [[ -n "$BASE" ]] || die "$EXIT_USAGE" "this is a delta: it needs files of $REPLY, which must lie unpacked on this host" \
