@@ -14,6 +14,7 @@ from offline_kit.bundle.format.entries import Entry, lay_out
 from offline_kit.bundle.format.parts import json_name
 from offline_kit.bundle.read.inspect import Head
 from offline_kit.bundle.signature.bases import check_base_signers
+from offline_kit.bundle.signature.sign import remove_stale_signatures
 from offline_kit.bundle.verify.verify import Report, verify
 from offline_kit.bundle.write.copy_unpacker import carry_unpacker
 from offline_kit.bundle.write.kit_folder import lay_kit
@@ -118,6 +119,10 @@ def build(
             report = verify(packed, jobs=session.jobs, progress=progress)
             if report.whole:
                 path = publish(folder, final)
+                for name in remove_stale_signatures(path):
+                    progress.note(
+                        f"{name} is removed: it belonged to an earlier bundle of this name", event="removed", file=name
+                    )
                 carry_unpacker(output, progress)
                 return Built(path, report, lock)
             damaged = evict_damaged(store, lock)

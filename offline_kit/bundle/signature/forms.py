@@ -42,13 +42,19 @@ def sigstore_text(signature: bytes, content: bytes, public: PublicKey) -> bytes:
 
 def is_by_another(text: bytes, content: bytes, key_id: str) -> bool:
     """Whether the Sigstore bundle ``text`` is a signature over ``content`` by another key than ``key_id``."""
+    hint = signer_of(text, content)
+    return hint is not None and hint != key_id
+
+
+def signer_of(text: bytes, content: bytes) -> str | None:
+    """The key ID in the Sigstore bundle ``text``, if it says that it is one over ``content``; nothing is proven by that."""
     try:
         document = json.loads(text)
         digest = document["messageSignature"]["messageDigest"]["digest"]
         hint = document["verificationMaterial"]["publicKey"]["hint"]
     except (ValueError, KeyError, TypeError, RecursionError):
-        return False
-    return bool(digest == base64.b64encode(hashlib.sha256(content).digest()).decode() and hint != key_id)
+        return None
+    return str(hint) if digest == base64.b64encode(hashlib.sha256(content).digest()).decode() else None
 
 
 def signatures_of(signed: Path) -> Iterator[tuple[Path, bytes]]:

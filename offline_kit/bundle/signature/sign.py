@@ -8,11 +8,13 @@ list, and its signatures; in a kit's folder they lie beside SHA256SUMS. Of a bun
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from offline_kit.bundle.format import parts, paths
 from offline_kit.bundle.format.bundle_json import parse_contents
+from offline_kit.bundle.format.paths import is_signature
 from offline_kit.bundle.read.inspect import read_texts
 from offline_kit.bundle.signature import forms
 from offline_kit.bundle.signature.keys import PublicKey
@@ -20,7 +22,7 @@ from offline_kit.bundle.signature.signers import Signer
 from offline_kit.common.budget import SMALL_DOCUMENT
 from offline_kit.common.digest import Digest
 from offline_kit.common.errors import DiskError
-from offline_kit.common.files import read_plain_file, replace_file
+from offline_kit.common.files import disk_errors, read_plain_file, replace_file
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,34 @@ def sign(path: Path, signer: Signer) -> Signed:
             listing = path.parent / parts.json_name(located.name)
             written += _write_signature(listing, _read(listing), signer)
     return Signed(tuple(written), signer.public, signed.digest)
+
+
+def remove_stale_signatures(bundle: Path) -> list[str]:
+    """Removes what lies beside a new bundle and signs an earlier one of its name; gives the names. Raises KitError.
+
+    Who checks such a signature by hand, with the list that lies beside it, would be told that all is well.
+    """
+    signed, located = read_signed_list(bundle), parts.locate(bundle)
+    lists = {signed.place: signed.content}
+    if located.volumes is not None:
+        listing = bundle.parent / parts.json_name(located.name)
+        lists[listing] = _read(listing)
+    stale = [path for target, content in lists.items() for path in _stale_signatures(target, content)]
+    if signed.place.exists() and _read(signed.place) != signed.content:
+        stale.append(signed.place)
+    with disk_errors(bundle.parent):
+        for path in stale:
+            path.unlink(missing_ok=True)
+    return [path.name for path in stale]
+
+
+def _stale_signatures(target: Path, content: bytes) -> Iterator[Path]:
+    """Both files of each signature that lies beside ``target`` and says that it is one of other bytes."""
+    for path in sorted(target.parent.iterdir()):
+        ours = path.name.endswith(forms.SIGSTORE) and is_signature(path.name, target.name)
+        if ours and forms.signer_of(_read(path)[: forms.AT_MOST], content) is None:
+            yield path
+            yield path.with_name(path.name.removesuffix(forms.SIGSTORE) + forms.SIG)
 
 
 def _write_signature(target: Path, content: bytes, signer: Signer) -> list[Path]:

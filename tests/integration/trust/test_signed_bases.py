@@ -70,6 +70,22 @@ def test_releases_become_full_where_the_one_before_is_not_signed(job: Job, site:
     assert [entry["base"] for entry in job.releases] == [None, None, "v1.0.1"]
 
 
+@pytest.mark.parametrize("words", [(), ("--split", "2MiB")])
+def test_signatures_of_an_earlier_bundle_of_this_name_go(job: Job, site: Path, words: tuple[str, ...]) -> None:
+    """Signed twice, made again: the same bytes keep both signatures, other bytes have none."""
+    path = job.out / ("demo-v1.parts.json" if words else "demo-v1.tar.gz")
+    assert build(job, "v1", *words, "--sign", site / "site.key")[0] == 0
+    assert job.kit("sign", path, "--key", site / "other.key").returncode == 0
+    signed = sorted(file.name for file in job.out.iterdir() if "SHA256SUMS" in file.name or "json." in file.name)
+    assert len(signed) == 5 + 4 * bool(words)
+    assert build(job, "v1", *words)[0] == 0
+    assert [name for name in signed if not (job.out / name).exists()] == []
+    (job.folder / "config/demo/vllm_config.yaml").write_text("seed: 7\n")
+    code, said = build(job, "v1", *words)
+    assert code == 0 and "belonged to an earlier bundle of this name" in said
+    assert [name for name in signed if (job.out / name).exists()] == []
+
+
 def test_each_release_has_its_record(job: Job, site: Path) -> None:
     """With its signature and the media that it fills in it; listed, and pruned with its release."""
     for number in range(2):
