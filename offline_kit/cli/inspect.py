@@ -11,6 +11,7 @@ import click
 
 from offline_kit.bundle.read.inspect import Contents, read_head, read_rehearsal_record, read_scan_record, read_texts
 from offline_kit.bundle.read.inspect import inspect as inspect_bundle
+from offline_kit.bundle.signature.check import fingerprint
 from offline_kit.common.errors import BundleDamaged, KitError
 from offline_kit.common.json_text import parse_json
 from offline_kit.common.output import answer, answer_json
@@ -47,12 +48,16 @@ def inspect(
     elif engine:
         answer_json(describe(read_head(bundle).lock.images.get("engine")))
     elif licences:
-        found = _licences(bundle)
-        answer_json(found) if as_json else answer("\n".join(_by_licence(found)))
+        licences_of = _licences(bundle)
+        answer_json(licences_of) if as_json else answer("\n".join(_by_licence(licences_of)))
     else:
-        contents, scanned, rehearsed = inspect_bundle(bundle)
-        lines = [*_lines(contents), *_engine(bundle), *_scanned(scanned), *_rehearsed(rehearsed)]
-        answer_json(contents.as_json()) if as_json else answer("\n".join(lines))
+        found = inspect_bundle(bundle)
+        line = fingerprint(found.sums.hex)
+        lines = [*_lines(found.contents), *_engine(bundle), *_scanned(found.scan), *_rehearsed(found.rehearsal)]
+        if as_json:
+            answer_json({**found.contents.as_json(), "fingerprint": line})
+        else:
+            answer("\n".join([*lines, f"  fingerprint {line}"]))
 
 
 def _document(bundle: Path, name: str) -> Any:

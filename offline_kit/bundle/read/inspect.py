@@ -53,16 +53,27 @@ class Head:
         return self.contents.top if self.contents else f"{self.lock.name} (a lock)"
 
 
-def inspect(path: Path) -> tuple[Contents, ScanRecord | None, RehearsalRecord | None]:
-    """What the bundle or kit folder at ``path`` says it holds, and its records, in one reading of its head.
+@dataclass(frozen=True)
+class Overview:
+    """What a bundle or kit says it holds, its records, and the digest of its SHA256SUMS."""
+
+    contents: Contents
+    scan: ScanRecord | None
+    rehearsal: RehearsalRecord | None
+    sums: Digest
+
+
+def inspect(path: Path) -> Overview:
+    """The short answer about the bundle or kit folder at ``path``, in one reading of its head.
 
     Raises BundleUnreadable, BundleDamaged and DiskError.
     """
     texts = read_texts(path, (paths.SUMS, paths.BUNDLE), if_listed=(scan.RECORD, rehearsal.RECORD))
-    return (
+    return Overview(
         parse_contents(texts[paths.BUNDLE], f"{path}: {paths.BUNDLE}"),
         _record(texts, path, scan.RECORD, scan.parse_record),
         _record(texts, path, rehearsal.RECORD, rehearsal.parse_record),
+        Digest.of(texts[paths.SUMS]),
     )
 
 

@@ -208,14 +208,15 @@ def test_interrupt_leaves_nothing(tmp_path: Path) -> None:
 
 def test_inspect(sample: Sample, tmp_path: Path) -> None:
     bundle = sample.pack(tmp_path / "kit.tar.gz")
-    contents, record, rehearsed = inspect(bundle)
-    assert record is None and rehearsed is None
+    found = inspect(bundle)
+    contents = found.contents
+    assert found.scan is None and found.rehearsal is None
     assert (contents.name, contents.version, contents.platform, contents.accelerator) == ("kit", VERSION, "linux/amd64", "cpu")
     assert contents.models["chat"].bytes == sample.models["chat"].size
     assert contents.as_json()["totals"]["files"] == len(sample.entries()) - 1
     head = tmp_path / "head.tar.gz"
     head.write_bytes(bundle.read_bytes()[:8000])
-    assert inspect(head) == (contents, None, None)
+    assert inspect(head) == found
 
 
 def test_inspect_of_something_else(tmp_path: Path) -> None:

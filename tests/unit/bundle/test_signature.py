@@ -48,6 +48,17 @@ def sign_by(bundle: Path, pairs: Path, name: str) -> None:
     sign(bundle, open_signer(str(pairs / f"{name}.key"), None, lambda path: None))
 
 
+def test_one_line_is_the_same_wherever_it_is_read(bundle: Path) -> None:
+    """What two people read to each other: of the bundle, of its kit, by inspect and by verify."""
+    subprocess.run(["tar", "-xzf", bundle.name], cwd=bundle.parent, check=True)
+    line = fingerprint(hashlib.sha256((bundle.parent / NAME / "SHA256SUMS").read_bytes()).hexdigest())
+    assert len(line.split()) == 6
+    for words in (["inspect"], ["inspect", "--json"], ["verify", "-q"]):
+        for place in (bundle, bundle.parent / NAME):
+            done = CliRunner().invoke(cli, [*words, str(place)], standalone_mode=False, obj={})
+            assert line in done.output, (words, done.output)
+
+
 def test_the_private_key_is_for_its_owner_alone_and_is_never_written_over(pairs: Path, tmp_path: Path) -> None:
     assert stat.S_IMODE((pairs / "builder.key").stat().st_mode) == 0o600
     for taken in ("a.key", "a.pub"):
