@@ -38,7 +38,7 @@ def texts(name: str, data: bytes) -> Iterator[tuple[str, bytes]]:
             return
         try:
             with tarfile.open(fileobj=io.BytesIO(plain)) as archive:
-                members = [(member, archive.extractfile(member)) for member in archive]
+                members = [(member, archive.extractfile(member) if member.isfile() else None) for member in archive]
                 for member, stream in members:
                     yield f"{name}: {member.name}", member.name.encode()
                     if stream is not None:
