@@ -14,6 +14,8 @@ LIB=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/lib
 . "$LIB/verbs/restore.sh"
 # shellcheck source-path=SCRIPTDIR source=lib/verbs/receive.sh
 . "$LIB/verbs/receive.sh"
+# shellcheck source-path=SCRIPTDIR source=lib/verbs/receipt.sh
+. "$LIB/verbs/receipt.sh"
 # shellcheck source-path=SCRIPTDIR source=lib/verbs/upgrade.sh
 . "$LIB/verbs/upgrade.sh"
 # shellcheck source-path=SCRIPTDIR source=lib/verbs/attest.sh
@@ -96,7 +98,7 @@ dispatch() {
             journal_follow "$verb" "$@"
             "verb_${verb//-/_}" "$@"
             ;;
-        clean | uninstall | receive) "verb_$verb" "$@" ;;
+        clean | uninstall | receive | receipt) "verb_$verb" "$@" ;;
         --help | -h | help) help ;;
         '') usage_error 'a verb is missing' ;;
         *) usage_error "unknown verb '$verb'" ;;

@@ -81,10 +81,12 @@ receipt_before() { # -> PREVIOUS_RECEIPT: the digest of the receipt before this 
     [[ ! -r "$file" ]] || PREVIOUS_RECEIPT=sha256:$(sha256sum <"$file" | cut -c 1-64)
 }
 
-receipt_keep() { # the receipt before this one stays, under its digest: each names the one before
+receipt_keep() { # the receipt that lies here stays, under its digest: each names the one before
+    local sum
     [[ -r "$STATE/receipt.json" ]] || return 0
     mkdir -p "$STATE/receipts"
-    write_file "$STATE/receipts/${PREVIOUS_RECEIPT:7:16}.json" 600 <"$STATE/receipt.json"
+    sum=$(sha256sum <"$STATE/receipt.json")
+    write_file "$STATE/receipts/${sum:0:16}.json" 600 <"$STATE/receipt.json"
 }
 
 receipt_images() { # -> REPLY: a JSON array

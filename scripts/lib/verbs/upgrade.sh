@@ -86,6 +86,7 @@ switch() { # switch forward|back: the services go over to TO; 0: TO serves and a
         SWITCHING=''
         rm -f -- "$TO/.state/was"
         upgrade_report 'done'
+        upgrade_receipt "$1"
         say "    switched in $((SECONDS - began)) s"
         return 0
     fi
@@ -94,6 +95,13 @@ switch() { # switch forward|back: the services go over to TO; 0: TO serves and a
     upgrade_back || die "$EXIT_START" "$TO_VERSION failed${why:+ ($why)}, and ${KIT_FACT[KIT_VERSION]} did not start either: see above" 'scripts/deploy.sh start tries again'
     [[ "$status" == "$EXIT_SMOKE" ]] || status=$EXIT_START
     die "$status" "$TO_VERSION was not taken: ${why:-see above}" "${KIT_FACT[KIT_VERSION]} serves again; $STATE/upgrade-report keeps the reason"
+}
+
+upgrade_receipt() { # upgrade_receipt forward|back: what serves now goes into the chain of receipts
+    local result=upgraded
+    [[ "$1" == forward ]] || result='rolled back'
+    step "Receipt of $TO_VERSION"
+    upgrade_call receipt "$KIT" "$result" || warn "no receipt was written: $TO/install.sh writes one"
 }
 
 rest_but_gateway() { # the gateway goes on answering, 503 for the time of the switch

@@ -5,11 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from offline_kit.bundle.signature.keys import generate_key_pair
+from offline_kit.bundle.signature.sign import sign
+from offline_kit.bundle.signature.signers import open_signer
+from offline_kit.common.digest import Digest
 from tests.support import kit_fixtures, scripts_kit
 from tests.support.kit_fixtures import Host
 from tests.testbed.dockerd import Dockerd
@@ -66,6 +72,12 @@ def ready(new: Host) -> float:
     return (new.kit / ".state/compose.yaml").stat().st_mtime
 
 
+def receipt(host: Host) -> dict[str, Any]:
+    """What the receipt of this version says, and its digest."""
+    path = host.kit / ".state/receipt.json"
+    return {**json.loads(path.read_text()), "digest": f"sha256:{Digest.of_file(path).hex}"}
+
+
 def kept(old: Host) -> dict[str, bytes]:
     return {name: (old.kit / name).read_bytes() for name in (".env", ".state/keys", "config/models.json")}
 
@@ -86,6 +98,11 @@ def test_a_good_upgrade_carries_everything_and_rollback_goes_back(old: Host, new
     assert new.status_of(team) == 200 and untouched(old, before)
     assert new.run("scripts/verify.sh").returncode == 0
 
+    chain = [receipt(old), receipt(new)]
+    assert [told["result"] for told in chain] == ["installed", "upgraded"] and chain[1]["version"] == "v1.1.0"
+    assert chain[1]["previous_receipt"] == chain[0]["digest"] and chain[1]["files"]["result"] == "ok"
+    assert {row["state"] for row in chain[1]["services"]} == {"running"}
+
     # verbs in the old folder go on in the new one
     status = old.deploy("status", "--json")
     assert (
@@ -99,10 +116,57 @@ def test_a_good_upgrade_carries_everything_and_rollback_goes_back(old: Host, new
     assert old.serves("v1.0.0") and old.status_of(other) == 200 and old.status_of(team) == 401
     assert (old.kit / ".env").read_bytes() == before[".env"]
     assert json.loads(new.deploy("status", "--json").stdout)["version"] == "v1.0.0"
+    chain.append(receipt(old))
+    assert chain[2]["result"] == "rolled back" and chain[2]["previous_receipt"] == chain[1]["digest"]
     # and there again
     again = old.deploy("upgrade", str(new.kit))
     assert again.returncode == 0 and new.serves("v1.1.0"), again.stderr
+    chain.append(receipt(new))
+    assert chain[3]["result"] == "upgraded" and chain[3]["previous_receipt"] == chain[2]["digest"]
+    # the whole chain lies with what serves, whatever becomes of the folders before
+    kept_there = {f"sha256:{Digest.of_file(path).hex}" for path in (new.kit / ".state/receipts").iterdir()}
+    assert kept_there >= {told["digest"] for told in chain[:3]}
+    assert new.run("install.sh", "--yes").returncode == 0 and receipt(new)["previous_receipt"] == chain[3]["digest"]
     assert new.deploy("rollback").returncode == 0 and old.serves("v1.0.0")
+
+
+def test_an_older_version_is_taken_only_when_told_to(
+    shelf: scripts_kit.Shelf, old: Host, tmp_path: Path, airgap: Dockerd
+) -> None:
+    older = kit_fixtures.make_version(shelf, tmp_path / "older", airgap, name="moving", version="v0.9.0")
+    done = old.deploy("upgrade", str(older.kit), "--dry-run")
+    assert done.returncode == 2 and "v0.9.0 is older than v1.0.0: --allow-downgrade" in done.stderr, done.stderr
+    done = old.deploy("upgrade", str(older.kit), "--dry-run", "--allow-downgrade")
+    assert done.returncode == 0 and "would upgrade v1.0.0 -> v0.9.0" in done.stderr + done.stdout, done.stderr
+
+
+def test_nothing_of_a_version_that_is_not_signed_as_demanded_runs(old: Host, new: Host, tmp_path: Path) -> None:
+    """Not signed, signed by another, by one of two; where the host demands it, and where an option does."""
+    mark, keys = tmp_path / "it ran", tmp_path / "etc/keys.d"
+    keys.mkdir(parents=True)
+    for name in ("builder", "approver", "other"):
+        generate_key_pair(tmp_path / f"{name}.key", tmp_path / f"{name}.pub", None)
+    for name in ("builder", "approver"):
+        (keys / f"{name}.pub").write_bytes((tmp_path / f"{name}.pub").read_bytes())
+    for script in sorted((new.kit / "scripts").rglob("*.sh")):
+        scripts_kit.rewrite(new.kit, str(script.relative_to(new.kit)), f"#!/bin/sh\ntouch '{mark}'\nexit 1\n".encode())
+    Path("/etc/offline-kit").mkdir(exist_ok=True)
+    inside = 'mount --bind "$1" /etc/offline-kit && exec "$2/scripts/deploy.sh" upgrade "$3"'
+    demanding = [*old.dockerd.nsenter, "unshare", "--mount", "bash", "-c", inside, "-", keys.parent, old.kit, new.kit]
+
+    def refused() -> bool:
+        by_host = subprocess.run(list(map(str, demanding)), env={**os.environ, **old.env}, capture_output=True, check=False)
+        words = [f"--key={tmp_path / name}.pub" for name in ("builder", "approver")]
+        codes = [by_host.returncode, old.deploy("upgrade", str(new.kit), *words).returncode]
+        return codes == [22, 22] and not mark.exists()
+
+    assert refused(), "not signed"
+    for name in ("other", "builder"):
+        sign(new.kit, open_signer(str(tmp_path / f"{name}.key"), None, lambda path: None))
+        assert refused(), f"signed by {name}"
+    sign(new.kit, open_signer(str(tmp_path / "approver.key"), None, lambda path: None))
+    assert not refused() and mark.exists(), "signed by both, it runs: else the lines above could not fail"
+    assert old.serves("v1.0.0")
 
 
 def test_a_conflict_is_told_and_both_versions_are_kept(old: Host, new: Host) -> None:
