@@ -118,9 +118,16 @@ base_remember() { # a link to what was just read is proven: the same inode, size
     sums_remember
 }
 
+base_is_known() { # the earlier kit was installed, or checked before anything lay in it, on this host: its .env is not one that came with it
+    local KIT=$BASE STATE="$BASE/.state" STATE_IS_OURS='' STATE_FOREIGN=()
+    state_look
+    [[ -n "$STATE_IS_OURS" ]]
+}
+
 base_settings() { # the settings and the API key of the earlier kit go on to a new .env
     [[ -n "$BASE" && ! -e "$KIT/.env" && -z "$ENV_SOURCE" && -f "$BASE/.env" && ! -L "$BASE/.env" && -r "$BASE/.env" ]] || return 0
     own_inode "$BASE/.env" || { warn "$BASE/.env is another user's, or others can write it: its settings and key are not taken (--env-file takes them)" && return 0; }
+    base_is_known || { warn "$BASE/.env was not made by an installation on this host: its settings and key are not taken (--env-file takes them)" && return 0; }
     ENV_SOURCE="$BASE/.env"
     say "    settings and API key come from $BASE/.env"
 }

@@ -95,8 +95,16 @@ def test_completed_it_is_the_full_kit(host: Path, bundles: Path) -> None:
 
 
 def test_settings_and_key_go_on(host: Path) -> None:
-    (host / OLD / ".env").write_text("VLLM_API_KEY=from-before\n")
-    assert f"settings and API key come from {host / OLD}/.env" in complete(host).stderr
+    """From a kit that this host knows; what lies in a folder that was carried here, whoever carried it wrote."""
+    settings = host / OLD / ".env"
+    settings.write_text("VLLM_API_KEY=known-to-whoever-carried-it\n")
+    dry = complete(host, dry="yes")
+    assert "was not made by an installation on this host" in dry.stderr and "come from" not in dry.stderr
+    settings.unlink()
+    known = subprocess.run([host / OLD / "scripts/verify.sh"], capture_output=True, text=True, check=False)
+    assert (host / OLD / ".state/record").exists(), known.stderr
+    settings.write_text("VLLM_API_KEY=from-before\n")
+    assert f"settings and API key come from {settings}" in complete(host).stderr
 
 
 def test_it_goes_on_after_an_interruption(host: Path) -> None:
@@ -142,6 +150,7 @@ def test_what_somebody_else_could_change_is_copied(host: Path, bundles: Path, wh
 
 
 def test_settings_of_another_user_are_not_taken(host: Path) -> None:
+    assert subprocess.run([host / OLD / "scripts/verify.sh"], capture_output=True, check=False)
     env = host / OLD / ".env"
     env.write_text("VLLM_API_KEY=known-to-somebody-else\n")
     os.chown(env, 65534, 65534)

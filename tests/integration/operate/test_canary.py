@@ -215,11 +215,14 @@ def test_every_exit_code_has_a_case() -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_no_failure_tells_a_secret(watched: Watched, name: str) -> None:
+    before = len(watched.said)
     done = CASES[name](watched)
     assert done.returncode == int(dict(CODES)[name]), done.stderr
-    assert watched.leaks() == []
+    assert found_in([("what was said", "\n".join(watched.said[before:]).encode())], watched.secrets) == []
 
 
-def test_an_image_that_is_not_loaded_tells_none(watched: Watched, loaded_wrong: list[subprocess.CompletedProcess[str]]) -> None:
+def test_an_image_that_is_not_loaded_and_what_all_failures_left(
+    watched: Watched, loaded_wrong: list[subprocess.CompletedProcess[str]]
+) -> None:
     assert [done.returncode for done in loaded_wrong] == [int(dict(CODES)["LOAD"])]
     assert watched.leaks() == []
