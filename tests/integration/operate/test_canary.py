@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from offline_kit.bundle.signature.keys import generate_key_pair
+from tests.integration.trust.canaries import files_below, found_in
 from tests.support import kit_fixtures, scripts_kit
-from tests.support.canaries import files_below, found_in
 from tests.support.kit_fixtures import Host
 from tests.testbed.cache import REPOSITORY
 from tests.testbed.dockerd import Dockerd

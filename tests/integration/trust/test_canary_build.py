@@ -25,7 +25,7 @@ import pytest
 from offline_kit.common import errors
 from offline_kit.common.digest import Digest
 from offline_kit.common.files import open_locked
-from tests.support.canaries import files_below, found_in
+from tests.integration.trust.canaries import files_below, found_in
 from tests.support.loopback import Hub, Registry, Request, serving
 from tests.testbed.servers.proxy import Proxy
 
