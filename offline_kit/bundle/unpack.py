@@ -596,9 +596,9 @@ def unpack(
     for old in folder.glob(WORK + "*"):
         remove_left_behind(old)
     work = Path(tempfile.mkdtemp(prefix=WORK, dir=str(folder)))
-    held = os.open(str(work), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    work_lock = os.open(str(work), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        lock(held)
+        lock(work_lock)
         kit = work / "kit"
         kit.mkdir(0o755)
         kit.chmod(0o755)
@@ -625,17 +625,17 @@ def unpack(
             raise Refused(sorted(set(findings)))
         target = folder / run.inventory.top
         top(run.inventory.top)
-        sync_disk(held)  # a name that outlives a power cut must not stand for files that do not
+        sync_disk(work_lock)  # a name that outlives a power cut must not stand for files that do not
         try:
             kit.rename(target)
         except OSError:
             top(run.inventory.top)  # another run was done meanwhile
             raise
-        sync_disk(held)
+        sync_disk(work_lock)
         return target
     finally:
         shutil.rmtree(str(work), ignore_errors=True)
-        os.close(held)
+        os.close(work_lock)
 
 
 def lock(descriptor: int) -> bool:

@@ -64,8 +64,8 @@ def refused_numbers(lock: Lock, settings: Settings) -> tuple[Mistake, ...]:
         if locked is None or locked.facts is None:
             continue
         arch = Facts.of(locked.facts.model_dump(mode="json")).arch
-        told = [set(model_limits(model, arch, read(model, settings, arch, gpu, vllm))) for gpu in (*small, *large)]
-        found += sorted(told[0] & told[1], key=str)
+        refused = [set(model_limits(model, arch, read(model, settings, arch, gpu, vllm))) for gpu in (*small, *large)]
+        found += sorted(refused[0] & refused[1], key=str)
     return tuple(found)
 
 

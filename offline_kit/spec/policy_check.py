@@ -41,9 +41,9 @@ def check_rehearsal(extent: Extent | None, policy: Policy, name: str) -> None:
     """Raises PolicyRefused where less was tried out than the policy demands (``extent``: None, nothing was)."""
     if policy.rehearsal is None or extent in (policy.rehearsal, "start"):
         return
-    told = f"'rehearsal' demands {policy.rehearsal}, and {f'the {extent} alone' if extent else 'nothing'} was tried out"
+    breach = f"'rehearsal' demands {policy.rehearsal}, and {f'the {extent} alone' if extent else 'nothing'} was tried out"
     how = "--rehearse start" if policy.rehearsal == "start" else "--rehearse"
-    raise PolicyRefused(f"{name} forbids this:\n{told}", remedy=f"build it with {how}")
+    raise PolicyRefused(f"{name} forbids this:\n{breach}", remedy=f"build it with {how}")
 
 
 def breaches(lock: Lock, policy: Policy) -> list[str]:
