@@ -16,10 +16,11 @@ import pytest
 from tests.data.guide_commands import BLOCKS, DOTENV, ELSEWHERE, TYPED
 from tests.support import kit_fixtures, scripts_kit
 from tests.support.kit_fixtures import Host, settings
-from tests.testbed import compose
+from tests.testbed import compose, programs
 from tests.testbed.cache import REPOSITORY
 from tests.testbed.dockerd import Dockerd
 
+PLUGIN = "usr/libexec/docker/cli-plugins/docker-compose"
 SERVICES = {"engine-chat", "engine-embedding", "engine-rerank", "gateway"}
 
 
@@ -118,6 +119,16 @@ def test_compose_by_hand_means_the_kit(host: Host) -> None:
     assert host.deploy("attest").returncode == 0
 
 
+@pytest.mark.parametrize("suite", ["", "trixie"])
+def test_compose_by_hand_makes_no_other_services(host: Host, suite: str) -> None:
+    """The hashes by which Compose tells what has to be made anew are those of the scripts' way, in an older Compose, too."""
+    program = programs.unpacked(suite, "docker-compose", PLUGIN) if suite else compose.plugin()
+    by_scripts = f"-p guide --project-directory {host.kit} --env-file /dev/null -f .state/compose.yaml"
+    hashes = typed(host, f"{program} config --hash '*'")
+    assert set(hashes.split()[::2]) == SERVICES and hashes == typed(host, f"{program} {by_scripts} config --hash '*'")
+    assert "run ./install.sh" in typed(host, f"! {program} --env-file /dev/null config")
+
+
 @pytest.mark.parametrize("name", ["nginx", "monitoring"])
 def test_profiles_are_what_is_switched_on(host: Host, name: str) -> None:
     """With nginx in .env the commands change nothing more, and port 80 (here another) answers."""
@@ -179,7 +190,7 @@ def test_the_secrets_of_the_guide_are_refused_and_replaced(host: Host) -> None:
     assert "a new one takes its place" in typed(host, "./install.sh --yes")
     assert host.key not in ("token-abc123", settings(env)["COMPOSE_FILE"]) and len(host.key) == 48
     env.write_text(whole)
-    typed(host, "./deploy.sh restart")
+    typed(host, "./deploy.sh start")
 
 
 def test_the_settings_of_the_guide_are_read_as_they_are(host: Host) -> None:
@@ -208,12 +219,10 @@ def test_backups_by_hand(host: Host) -> None:
 
 def test_pruning_takes_nothing_that_the_kit_needs_and_clean_all_that_it_made(host: Host) -> None:
     prune_images, prune_volumes, clean = BLOCKS["clean"]
-    typed(host, "./deploy.sh stop")
     typed(host, prune_images)
     typed(host, prune_volumes)
-    typed(host, "./deploy.sh start")
-    assert running(host) == SERVICES
     typed(host, BLOCKS["another version"][1])
+    assert running(host) == SERVICES
     typed(host, clean)
     assert running(host) == set() and not host.dockerd.docker("network", "ls", "--quiet", "--filter", host.project)
     assert settings(host.kit / ".env")["VLLM_API_KEY"]
