@@ -86,6 +86,7 @@ def new(old: Installed, unpacked: Path, tmp_path: Path) -> Iterator[Path]:
     shutil.rmtree(kit, ignore_errors=True)
 
 
+@pytest.mark.fault("upgrade", "disk full", "exit 5, and the old version served all the time")
 def test_a_disk_that_fills_while_images_are_loaded(old: Installed, new: Path) -> None:
     """Docker spreads an archive in its temporary folder first."""
     folder = old.host.docker.folder / "data/tmp"

@@ -17,6 +17,7 @@ lock_kit() { # one script at a time may change a kit
         die "$EXIT_DAMAGED" "$STATE/lock is not a plain file" "look who put it there; then: rm '$STATE/lock'"
     if ! said=$(mkdir -p "$STATE" 2>&1) || ! said=$( (: >>"$STATE/lock") 2>&1); then
         [[ "$said" != *[Rr]ead-only* ]] || die "$EXIT_PREFLIGHT" "$KIT lies on a file system that is mounted read-only" 'copy the kit to a disk of this host (cp -R) and install it there'
+        [[ "$said" != *[Nn]o\ space* ]] || die "$EXIT_PREFLIGHT" "no space left on the disk of $KIT" "make room there: df -h '$KIT' and df -i '$KIT'"
         die 1 "cannot write in $KIT" 'run as the user who owns that folder, or as root'
     fi
     if type -P flock >/dev/null; then

@@ -142,7 +142,8 @@ sums_compare() { # holds $WORK/hashed against $WORK/wanted: findings, notes, and
 sums_remember() { # keeps what is proven, if this user may write here
     [[ -z "$DRY_RUN$SUMS_PARTIAL" ]] || return 0
     state_claim && [[ -w "$STATE" ]] || return 0
-    sort -t '	' -k 3 "$WORK/known" | write_file "$STATE/proven" 600
+    sort -t '	' -k 3 "$WORK/known" | write_file "$STATE/proven" 600 ||
+        warn "what was proven cannot be noted in $STATE/proven: the next run reads those files again"
 }
 
 sums_check() { # sums_check full|remember: dies with 20 when anything is wrong; fills SUMS_*

@@ -257,6 +257,7 @@ def test_an_engine_that_never_answers_is_given_up(installed: Host) -> None:
         assert installed.deploy("start").returncode == 0
 
 
+@pytest.mark.fault("install: start", "two at once", "the second ends with 1 and says that another script is at work")
 def test_two_runs_at_once_are_one_too_many(installed: Host) -> None:
     with (installed.kit / ".state/lock").open("w") as handle:
         holder = subprocess.Popen(["flock", "--no-fork", str(installed.kit / ".state/lock"), "sleep", "30"])
