@@ -110,7 +110,7 @@ def build(
             origin = Origin(project.manifest.digest, contents, record)
             entries = _lay_out(project, lock, version, origin)
             if rehearsal:
-                origin = replace(origin, rehearsal=_rehearse(entries, lock, blobs, session))
+                origin = replace(origin, rehearsal=_rehearse(entries, lock, rehearsal, blobs, session))
                 entries = _lay_out(project, lock, version, origin)
             if shape.base:
                 entries = delta.omit_base(entries, delta.compare(lock, shape.base))
@@ -136,24 +136,24 @@ def build(
     )
 
 
-def rehearse(source: Path, session: Session) -> RehearsalRecord:
+def rehearse(source: Path, extent: Extent, session: Session) -> RehearsalRecord:
     """Tries out what a manifest, a bundle or a kit would be on a host. Raises as ``build``, and RehearsalFailed."""
     if source.suffix not in (".yaml", ".yml"):
         with session.store.in_use(), work_folder(session.store.root, "rehearsal-") as work:
             kit, lock = kit_of(source, work, session.progress)
-            return rehearse_kit(kit, lock, work, session.progress)
+            return rehearse_kit(kit, lock, extent, work, session.progress)
     project = open_project(source)
     lock = current_lock(project, session, locked=False)
     with session.store.in_use():
         blobs = fetch(lock, project.manifest, project.folder, session)
         lock = complete_lock(project, lock, session, locked=False)
-        return _rehearse(_lay_out(project, lock, "rehearsal", Origin(project.manifest.digest)), lock, blobs, session)
+        return _rehearse(_lay_out(project, lock, "rehearsal", Origin(project.manifest.digest)), lock, extent, blobs, session)
 
 
-def _rehearse(entries: tuple[Entry, ...], lock: Lock, blobs: Blobs, session: Session) -> RehearsalRecord:
+def _rehearse(entries: tuple[Entry, ...], lock: Lock, extent: Extent, blobs: Blobs, session: Session) -> RehearsalRecord:
     """What the bundle of these entries would be, unpacked beside the store's blobs and tried out."""
     with work_folder(session.store.root, "rehearsal-") as work:
-        return rehearse_kit(lay_kit(entries, blobs.path, work / "kit"), lock, work, session.progress)
+        return rehearse_kit(lay_kit(entries, blobs.path, work / "kit"), lock, extent, work, session.progress)
 
 
 def _lay_out(project: Project, lock: Lock, version: str, origin: Origin) -> tuple[Entry, ...]:

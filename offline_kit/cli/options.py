@@ -67,11 +67,11 @@ record: Callable[[Function], Function] = click.option(
 )
 rehearse: Callable[[Function], Function] = click.option(
     "--rehearse",
-    type=click.Choice(["configuration"]),
+    type=click.Choice(["configuration", "start"]),
     is_flag=False,
     flag_value="configuration",
     default=None,
-    help="Try it out first, with the network cut, as 'offline-kit rehearse' does; what is found refuses it.",
+    help="Try it out first, with the network cut, as 'offline-kit rehearse' (or --start) does; findings refuse it.",
 )
 quiet: Callable[[Function], Function] = click.option("--quiet", "-q", is_flag=True, help="No progress, errors only.")
 

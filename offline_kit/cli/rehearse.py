@@ -14,6 +14,7 @@ from offline_kit.spec.rehearsal import RehearsalRecord
 
 @click.command()
 @click.argument("source", type=click.Path(path_type=Path), default=Path("manifests/knowflow.yaml"))
+@click.option("--start", is_flag=True, help="Then install it as a project that is thrown away, watched, asked and removed.")
 @click.option("--json", "as_json", is_flag=True, help="The record as JSON on stdout.")
 @options.store
 @options.jobs
@@ -24,6 +25,7 @@ from offline_kit.spec.rehearsal import RehearsalRecord
 @options.quiet
 def rehearse(
     source: Path,
+    start: bool,
     as_json: bool,
     store: Path | None,
     jobs: int,
@@ -39,9 +41,17 @@ def rehearse(
     line, its configuration, tokenizer and processor, renders the chat template and tokenizes a request. Meanwhile every
     question for a name and every connection is seen, and told with the process that made it. Needs Docker (or Podman, by
     DOCKER_HOST) on this machine. Exit code 25: something was found, each with a remedy.
+
+    --start goes on: the kit's own install.sh in a project under a name of its own, on free ports of the loopback, every service
+    watched, its smoke test, and all of it removed. Needs Docker's client, Compose, and what the engines need: GPUs, unless they
+    run on the CPU.
     """
     transfers = options.transfers(limit_rate, mirrors, min_rate)
-    record = pipeline.rehearse(source, options.session(store, jobs, transfers, options.progress(quiet, log_format)))
+    record = pipeline.rehearse(
+        source,
+        "start" if start else "configuration",
+        options.session(store, jobs, transfers, options.progress(quiet, log_format)),
+    )
     if as_json:
         answer_json(record.model_dump(mode="json"))
     else:
@@ -49,8 +59,7 @@ def rehearse(
 
 
 def _lines(record: RehearsalRecord) -> list[str]:
-    width = max(len(key) for key in record.models)
-    lines = [
-        f"{key:{width}}  " + ", ".join(f"{step} {said}" for step, said in steps.items()) for key, steps in record.models.items()
-    ]
-    return [*lines, record.summary]
+    told = {key: ", ".join(f"{step} {said}" for step, said in steps.items()) for key, steps in record.models.items()}
+    told |= record.services
+    width = max(len(name) for name in told)
+    return [*(f"{name:{width}}  {text}" for name, text in told.items()), record.summary]

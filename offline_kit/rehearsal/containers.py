@@ -12,7 +12,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,42 +47,59 @@ class Ran:
 
 
 class Captured:
-    """The capture of one namespace: of its own, or of the container ``of``; ``attempts`` has them when the ``with`` is over."""
+    """The capture of one namespace: one of its own, with a resolver's configuration, or that of the container ``of``.
 
-    def __init__(self, engine: docker.DockerClient, image: str, kit: Path, resolver: Path, of: str | None = None) -> None:
+    ``attempts`` has what it saw, once it is finished.
+    """
+
+    def __init__(
+        self, engine: docker.DockerClient, image: str, kit: Path, *, resolver: Path | None = None, of: str | None = None
+    ) -> None:
         self.attempts: list[Attempt] = []
         self._engine, self._image = engine, image
-        self._mounts = [f"{kit}/runtime:{RUNTIME}:ro", f"{resolver}:/etc/resolv.conf:ro"]
-        self._of = of
+        self._mounts = [f"{kit}/runtime:{RUNTIME}:ro", *([f"{resolver}:/etc/resolv.conf:ro"] if resolver else [])]
+        beside = f"container:{of}"
+        self._namespaces = {"network_mode": beside, "pid_mode": beside} if of else {"network_mode": "none"}
         self._container: Any = None
 
-    def __enter__(self) -> Captured:
+    def start(self) -> None:
+        """Starts it; when this returns it has seen attempts of its own. Raises DockerError."""
         with translate_docker_errors(WHERE):
-            around = {"network_mode": f"container:{self._of}", "pid_mode": f"container:{self._of}"} if self._of else {}
             self._container = self._engine.containers.create(
                 self._image, entrypoint=list(capture.START), command=[], user="0:0", read_only=True, cap_drop=["ALL"],
-                cap_add=list(_RIGHTS), security_opt=["no-new-privileges:true"],
-                **({"network_mode": "none"} | around), volumes=self._mounts[: 1 if self._of else 2], labels={_LABEL: _run()},
-                log_config=_LOGS,
+                cap_add=list(_RIGHTS), security_opt=["no-new-privileges:true"], **self._namespaces, volumes=self._mounts,
+                labels={_LABEL: _run()}, log_config=_LOGS,
             )  # fmt: skip
         try:
             with translate_docker_errors(WHERE):
                 self._container.start()
             self._wait()
         except BaseException:
-            _remove(self._container)
+            self.remove()
             raise
+
+    def finish(self) -> None:
+        """Ends it and takes what it saw. Raises DockerError where it lost something or had ended already."""
+        with contextlib.suppress(docker.errors.APIError):  # it ended before, and says so below
+            self._container.kill("SIGTERM")
+        with translate_docker_errors(WHERE):
+            code = self._container.wait(timeout=60)["StatusCode"]
+        self._read(code)
+
+    def remove(self) -> None:
+        """Takes its container away; safe to call twice."""
+        _remove(self._container)
+
+    def __enter__(self) -> Captured:
+        self.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
         try:
             if exception[0] is None:
-                with translate_docker_errors(WHERE):
-                    self._container.kill("SIGTERM")
-                    code = self._container.wait(timeout=60)["StatusCode"]
-                self._read(code)
+                self.finish()
         finally:
-            _remove(self._container)
+            self.remove()
 
     def run(self, command: Sequence[str], *, mounts: Sequence[str], environment: Mapping[str, str], seconds: float) -> Ran:
         """Runs ``command`` in the image, watched. Raises RehearsalFailed where it takes longer than ``seconds``."""
@@ -130,10 +147,24 @@ class Captured:
         with translate_docker_errors(WHERE):
             lines = self._container.logs(stdout=True, stderr=False).decode("utf-8", "replace").splitlines()
         records = [json.loads(line) for line in lines if line.startswith("{")]
+        self.attempts = [Attempt.parse(record) for record in records if "asked" in record]
         if code != 0 or not records or not records[-1].get("ended"):
             what = f"the capture ended with {code}, {records[-1].get('lost', 0) if records else 0} packets lost"
             raise DockerError(what, where=WHERE, remedy="what it did not see may have been there: run the rehearsal again")
-        self.attempts = [Attempt.parse(record) for record in records if "asked" in record]
+
+
+@contextlib.contextmanager
+def held_images(engine: docker.DockerClient, tags: Collection[str]) -> Iterator[None]:
+    """Keeps those images that are there from being removed meanwhile: a container that is never started uses each."""
+    holders = []
+    try:
+        for tag in tags:
+            with translate_docker_errors(WHERE), contextlib.suppress(docker.errors.ImageNotFound):
+                holders.append(engine.containers.create(tag, command=["true"], network_mode="none", labels={_LABEL: _run()}))
+        yield
+    finally:
+        for holder in holders:
+            _remove(holder)
 
 
 def sweep(engine: docker.DockerClient) -> None:
@@ -159,5 +190,5 @@ def _remove(container: Any) -> None:
 def captured(engine: docker.DockerClient, image: str, kit: Path, resolver: Path) -> Iterator[Captured]:
     """A namespace of its own with nothing but a loopback, and the capture in it."""
     sweep(engine)
-    with Captured(engine, image, kit, resolver) as running:
+    with Captured(engine, image, kit, resolver=resolver) as running:
         yield running

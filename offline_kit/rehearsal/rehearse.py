@@ -19,14 +19,15 @@ from offline_kit.common.progress import Progress
 from offline_kit.host.validate import check_services
 from offline_kit.rehearsal.configuration import rehearse_configuration
 from offline_kit.rehearsal.engine_image import WHERE, engine_image
+from offline_kit.rehearsal.start import rehearse_start
 from offline_kit.spec.lock import Lock
-from offline_kit.spec.rehearsal import RehearsalRecord, summarize
+from offline_kit.spec.rehearsal import Extent, RehearsalRecord, summarize
 
 _REMEDY = "start Docker, or set DOCKER_HOST to that of Docker or Podman on this machine; or leave the rehearsal out"
 
 
-def rehearse_kit(kit: Path, lock: Lock, work: Path, progress: Progress) -> RehearsalRecord:
-    """Tries out the kit in the folder ``kit``; ``work``: an empty folder that Docker can see.
+def rehearse_kit(kit: Path, lock: Lock, extent: Extent, work: Path, progress: Progress) -> RehearsalRecord:
+    """Tries out the kit in the folder ``kit``; ``work``: an empty folder that Docker can see; ``extent``: start is both.
 
     Raises RehearsalFailed with every finding, DockerError, SpecError and DiskError.
     """
@@ -37,17 +38,21 @@ def rehearse_kit(kit: Path, lock: Lock, work: Path, progress: Progress) -> Rehea
         what = "was made by an earlier offline-kit, and has nothing in it that a rehearsal runs"
         raise SpecError(what, where=str(kit), remedy="build it again, or rehearse its manifest")
     contents, config = read_configuration(kit)
-    settings = check_services(config, contents.models, lock.accelerator).settings
-    keys = [model.key for model in settings.models]
+    services = check_services(config, contents.models, lock.accelerator)
+    keys = [model.key for model in services.settings.models]
+    started: dict[str, str] = {}
     with docker_engine(WHERE, _REMEDY) as docker, engine_image(docker, kit, engine, progress) as tag:
         models = rehearse_configuration(docker, tag, kit, keys, work, progress)
+        if extent == "start":
+            started = rehearse_start(docker, tag, kit, lock, services, work, progress)
     partly = any("GPU" in steps.get("configuration", "") for steps in models.values())
     return RehearsalRecord(
         lock=Digest.of(lock.text().encode()),
         engine=engine.config.digest,
         vllm=engine.vllm or "",
         models=models,
-        summary=summarize(len(models), engine.vllm or "", partly=partly),
+        services=started,
+        summary=summarize(len(models), engine.vllm or "", services=len(started), partly=partly),
     )
 
 

@@ -29,11 +29,12 @@ def lay_kit(entries: Sequence[Entry], path_of: PathOf, folder: Path) -> Path:
                 target.write_bytes(entry.content)
                 target.chmod(entry.mode)
             else:
-                _link(path_of(entry.digest), target)
+                link_file(path_of(entry.digest), target)
     return folder
 
 
-def _link(place: Path, target: Path) -> None:
+def link_file(place: Path, target: Path) -> None:
+    """Gives the file ``place`` the further name ``target``, or a copy of that name. Raises OSError."""
     if place.stat().st_mode & _READABLE:
         try:
             os.link(place.resolve(), target)

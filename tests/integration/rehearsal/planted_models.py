@@ -11,6 +11,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from tests.testbed.dockerd import Dockerd
+
 CODE_NAME, TOKENIZER_ADDRESS, REQUEST_ADDRESS, START_NAME = (
     "weights.invalid",
     "198.51.100.7:443",
@@ -35,15 +37,22 @@ class PlantedTokenizer(PreTrainedTokenizerFast):
         super().__init__(*words, **named)
         @INIT@
     def encode(self, *words, **named):
-        @ENCODE@
+        self.ask()
         return super().encode(*words, **named)
+    def __call__(self, *words, **named):
+        self.ask()
+        return super().__call__(*words, **named)
+    def ask(self):
+        @ASK@
 """
 INIT = """try:
             socket.create_connection(("198.51.100.7", 443), 20)
         except OSError:
             pass"""
 # a program of its own, as code does that calls git, curl or a compiler
-ENCODE = """subprocess.run([sys.executable, "-c", "import socket; socket.create_connection(('203.0.113.8', 80), 20)"])"""
+ASK = """subprocess.run([sys.executable, "-c", "import socket; socket.create_connection(('203.0.113.8', 80), 20)"])"""
+# by the engine alone, not by whoever tries its configuration
+ASK_SERVED = f"if sys.argv[0].endswith('/vllm'): {ASK}"
 SITECUSTOMIZE = f"""
 import socket
 try:
@@ -53,6 +62,10 @@ except OSError:
 """
 
 
+# by vllm itself, not by every Python
+AT_START = f"if b'/vllm' in open('/proc/self/cmdline', 'rb').read():{SITECUSTOMIZE.replace(chr(10), chr(10) + '    ')}\n"
+
+
 def with_code(chat: Path, folder: Path) -> Path:
     """The chat model whose configuration asks for a name when it is imported."""
     return _planted(chat, folder, "config.json", {"AutoConfig": "configuration_planted.PlantedConfig"}, CONFIGURATION)
@@ -60,14 +73,28 @@ def with_code(chat: Path, folder: Path) -> Path:
 
 def with_tokenizer(chat: Path, folder: Path) -> Path:
     """The chat model whose tokenizer connects to an address when it is made."""
-    text = TOKENIZER.replace("@INIT@", INIT).replace("@ENCODE@", "pass")
+    text = TOKENIZER.replace("@INIT@", INIT).replace("@ASK@", "pass")
     return _with_tokenizer(chat, folder, text)
 
 
 def with_request(chat: Path, folder: Path) -> Path:
     """The chat model whose tokenizer starts a program that connects, at the first text."""
-    text = TOKENIZER.replace("@INIT@", "pass").replace("@ENCODE@", ENCODE)
+    text = TOKENIZER.replace("@INIT@", "pass").replace("@ASK@", ASK)
     return _with_tokenizer(chat, folder, text)
+
+
+def with_served_request(chat: Path, folder: Path) -> Path:
+    """The same in a running engine alone."""
+    return _with_tokenizer(chat, folder, TOKENIZER.replace("@INIT@", "pass").replace("@ASK@", ASK_SERVED))
+
+
+def build_image(dockerd: Dockerd, base: str, image: str, text: str, folder: Path) -> None:
+    """The image ``base`` with ``text`` as what Python runs when it starts, pushed as ``image``."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(text)
+    (folder / "Dockerfile").write_text(f"FROM {base}\nCOPY sitecustomize.py /etc/python3.11/sitecustomize.py\n")
+    dockerd.docker("build", "--quiet", "--tag", image, str(folder))
+    dockerd.docker("push", "--quiet", image)
 
 
 def _with_tokenizer(chat: Path, folder: Path, text: str) -> Path:

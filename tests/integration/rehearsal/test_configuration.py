@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,25 +16,19 @@ import pytest
 
 from offline_kit.runtime.rehearsal import capture
 from tests.conftest import Kit
-from tests.e2e.conftest import project
 from tests.integration.rehearsal import planted_models as planted
+from tests.integration.rehearsal.projects import chats, findings
 from tests.testbed import images
 from tests.testbed.cache import REPOSITORY
 from tests.testbed.dockerd import Dockerd
 from tests.testbed.fixtures import Testbed
 from tests.testbed.process import TestbedError
-from tests.testbed.servers.hub import Hub
 from tests.testbed.servers.registry import Registry
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("store")
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory, registry: Registry, shared_hub: Hub) -> Path:
-    return project(tmp_path_factory.mktemp("demo"), registry.host, shared_hub.url)
 
 
 @pytest.fixture(scope="module")
@@ -53,32 +46,6 @@ def tag_as_kit(dockerd: Dockerd, image: str) -> str:
     tag = f"localhost/offline-kit/engine:{config.removeprefix('sha256:')[:12]}"
     dockerd.docker("tag", image, tag)
     return tag
-
-
-def entry(name: str, number: int, **arguments: Any) -> dict[str, Any]:
-    return {
-        "name": name, "path": f"/models/{name}", "type": "chat", "port": 8001 + number, "gpu_memory_utilization": 0.3,
-        "max_model_len": arguments.pop("max_model_len", 256), "tensor_parallel_size": 1, "dtype": "bfloat16",
-        "engine_args": arguments,
-    }  # fmt: skip
-
-
-def chats(folder: Path, demo: Path, models: dict[str, tuple[Path, dict[str, Any]]], image: str = images.ENGINE) -> Path:
-    """A manifest in ``folder`` with the demo's images, and chat models from folders, each with engine arguments."""
-    shutil.copytree(demo.parent.parent, folder, ignore=shutil.ignore_patterns("*.lock.json"))
-    manifest = folder / "manifests/demo.yaml"
-    lines = [line for line in manifest.read_text().replace(images.ENGINE, image).splitlines() if "hf://" not in line]
-    at = lines.index("models:") + 1
-    lines[at:at] = [f'  {name}: {{source: "dir://{place}"}}' for name, (place, _) in models.items()]
-    manifest.write_text("\n".join(lines) + "\n")
-    services = {name: entry(name, number, **arguments) for number, (name, (_, arguments)) in enumerate(models.items())}
-    (folder / "config/demo/models.json").write_text(json.dumps({"models": services}))
-    return manifest
-
-
-def findings(said: str) -> dict[str, str]:
-    """Model, or container, -> what is told of it."""
-    return dict(re.findall(r"^([a-z]+): (.*)$", said.partition("what would not work on the host:\n")[2], flags=re.M))
 
 
 def test_the_shipped_demo_asks_nobody_and_the_bundle_says_so(
@@ -144,13 +111,9 @@ def test_a_download_at_the_start_of_an_engine_is_found(
     registry: Registry,
     tmp_path: Path,
 ) -> None:
-    context, name = tmp_path / "image", "offline-kit/planted:demo"
-    context.mkdir()
-    (context / "sitecustomize.py").write_text(planted.SITECUSTOMIZE)
-    (context / "Dockerfile").write_text(f"FROM {engine}\nCOPY sitecustomize.py /etc/python3.11/sitecustomize.py\n")
+    name = "offline-kit/planted:demo"
     image = f"{registry.host}/{name}"
-    dockerd.docker("build", "--quiet", "--tag", image, str(context))
-    dockerd.docker("push", "--quiet", image)
+    planted.build_image(dockerd, engine, image, planted.SITECUSTOMIZE, tmp_path / "image")
     tag = tag_as_kit(dockerd, image)
     try:
         manifest = chats(tmp_path / "p", demo, {"chat": (testbed.models / "tiny-chat", {})}, name)
