@@ -1,7 +1,11 @@
-"""deploy.sh upgrade and rollback between two versions: what is carried over, what is refused, what is undone."""
+"""deploy.sh upgrade and rollback between two versions: what is carried over, what is refused, what is undone.
+
+One file, for every test uses the same installed version and leaves it serving: a second file would install it again.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -16,6 +20,7 @@ from offline_kit.bundle.signature.keys import generate_key_pair
 from offline_kit.bundle.signature.sign import sign
 from offline_kit.bundle.signature.signers import open_signer
 from offline_kit.common.digest import Digest
+from tests.faults.disks import read_only, unreadable_file
 from tests.support import kit_fixtures, scripts_kit
 from tests.support.kit_fixtures import Host
 from tests.testbed.dockerd import Dockerd
@@ -229,6 +234,29 @@ def test_what_cannot_serve_is_refused_while_the_old_version_serves(old: Host, ne
     assert old.dockerd.docker("ps", "--no-trunc", "--quiet", "--filter", old.project) == containers
     assert {status for _, status in client.answers} == {200} and untouched(old, before)
     assert not (old.kit / ".state/upgrade").exists()
+
+
+@pytest.mark.fault("upgrade", "read-only", "exit 4, and the old version serves")
+def test_a_version_on_a_medium_that_is_only_read(old: Host, new: Host) -> None:
+    with read_only(new.kit):
+        done = old.deploy("upgrade", str(new.kit))
+    assert done.returncode == 4 and "read-only" in done.stderr and old.serves("v1.0.0"), done.stderr
+
+
+@pytest.mark.fault("upgrade", "unreadable", "exit 20, which names the file, and the old version serves")
+def test_a_version_that_the_disk_cannot_read(old: Host, new: Host, shelf: scripts_kit.Shelf, tmp_path: Path) -> None:
+    name = f"images/blobs/sha256/{shelf.images['engine'].layers[1].digest.hex}"
+    with unreadable_file(tmp_path, new.kit / name, 1 << 20):
+        done = old.deploy("upgrade", str(new.kit))
+    assert done.returncode == 20 and f"unreadable: {name}" in done.stderr and old.serves("v1.0.0"), done.stderr
+
+
+@pytest.mark.fault("upgrade", "two at once", "the second ends with 1 and says that another script is at work")
+def test_a_second_upgrade_at_once(old: Host, new: Host) -> None:
+    with (old.kit / ".state/lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = old.deploy("upgrade", str(new.kit))
+    assert done.returncode == 1 and "another script is at work" in done.stderr and old.serves("v1.0.0"), done.stderr
 
 
 @pytest.mark.fault("upgrade", "kill -9", "the old version serves after `start`, with its settings and keys as they were")
