@@ -1,10 +1,12 @@
-"""Services that are started, on disks that fail, and with a clock that went back.
+"""Services that are started, on disks that fail, with a clock that went back; an upgrade that is interrupted.
 
 Rules: one kit is installed and every test leaves it serving; its engine is a stand-in that answers, Docker is real.
 """
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +31,16 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
         assert done.returncode == 0, done.stderr
         yield made
         made.clean()
+
+
+@pytest.fixture
+def new(host: Host, tmp_path: Path) -> Host:
+    """v1.1.0 of it, as it came."""
+    shelf = scripts_kit.make_shelf(tmp_path / "shelf")
+    made = kit_fixtures.make_version(shelf, tmp_path / "kit", host.dockerd, name="serving", version="v1.1.0")
+    kit_fixtures.edit_models(made, "chat", gpu_memory_utilization=0.25)
+    kit_fixtures.reseal(made, "config/models.json")
+    return made
 
 
 @pytest.mark.fault("install: start", "read-only", "exit 4, which says so; what serves goes on serving")
@@ -57,3 +69,14 @@ def test_clock_set_back(host: Host, tmp_path: Path) -> None:
     env = {**host.env, **set_back(tmp_path)}
     done = scripts_kit.run(host.kit, "scripts/deploy.sh", "start", env=env, prefix=host.dockerd.nsenter)
     assert done.returncode == 0 and host.serves("v1.0.0"), done.stderr
+
+
+@pytest.mark.fault("upgrade", "SIGINT, SIGTERM", "exit 130 in the middle of the switch, and the old version serves")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_an_upgrade_is_interrupted(host: Host, new: Host, number: signal.Signals) -> None:
+    with host.begin("upgrade", str(new.kit)) as run:
+        assert run.stderr
+        for line in run.stderr:
+            if line.startswith("==> Switch to"):
+                threading.Timer(1.0, run.send_signal, [number]).start()
+    assert run.returncode == 130 and host.serves("v1.0.0")
