@@ -1,4 +1,4 @@
-"""Services that are started, on disks that fail, with a clock that went back; an upgrade that is interrupted.
+"""Services that are started, on disks that fail, with a clock that went back; an upgrade likewise.
 
 Rules: one kit is installed and every test leaves it serving; its engine is a stand-in that answers, Docker is real.
 """
@@ -80,3 +80,11 @@ def test_an_upgrade_is_interrupted(host: Host, new: Host, number: signal.Signals
             if line.startswith("==> Switch to"):
                 threading.Timer(1.0, run.send_signal, [number]).start()
     assert run.returncode == 130 and host.serves("v1.0.0")
+
+
+@pytest.mark.fault("upgrade", "clock set back", "it goes through, and back")
+def test_an_upgrade_with_the_clock_set_back(host: Host, new: Host, tmp_path: Path) -> None:
+    env = {**host.env, **set_back(tmp_path)}
+    for kit, words, version in ((host.kit, ("upgrade", str(new.kit)), "v1.1.0"), (new.kit, ("rollback",), "v1.0.0")):
+        done = scripts_kit.run(kit, "scripts/deploy.sh", *words, env=env, prefix=host.dockerd.nsenter)
+        assert done.returncode == 0 and (new if version == "v1.1.0" else host).serves(version), done.stderr
