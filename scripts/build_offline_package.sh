@@ -17,7 +17,7 @@ Builds the bundle NAME-VERSION.tar.gz: offline-kit build --version VERSION --out
   --dry-run          print the command only
   --help             this text; offline-kit build --help has the other options
 
-Exit codes: those of offline-kit build; 2 wrong usage; 4 offline-kit is not installed.
+Exit codes: 0 built; 2 wrong usage; 4 offline-kit is not installed; else those of offline-kit build.
 HELP
 }
 

@@ -14,8 +14,8 @@ LIB=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/lib
 . "$LIB/verbs/restore.sh"
 # shellcheck source-path=SCRIPTDIR source=lib/verbs/receive.sh
 . "$LIB/verbs/receive.sh"
-# shellcheck source-path=SCRIPTDIR source=lib/verbs/receipt.sh
-. "$LIB/verbs/receipt.sh"
+# shellcheck source-path=SCRIPTDIR source=lib/verbs/switch_receipt.sh
+. "$LIB/verbs/switch_receipt.sh"
 # shellcheck source-path=SCRIPTDIR source=lib/verbs/upgrade.sh
 . "$LIB/verbs/upgrade.sh"
 # shellcheck source-path=SCRIPTDIR source=lib/verbs/attest.sh
