@@ -16,6 +16,7 @@ from tests.testbed.__main__ import hub_of_models
 from tests.testbed.dockerd import Dockerd
 from tests.testbed.fixtures import Testbed
 
+pytestmark = pytest.mark.long  # minutes: make test-long runs it
 PROMPTS = ["The capital of France is", "Once upon a time, there was a", "Water boils at a temperature of"]
 TEXTS = ["A cat sleeps on the sofa.", "The kitten naps on the couch.", "Interest rates rose by a quarter point."]
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}}, "required": ["a", "b"]}
