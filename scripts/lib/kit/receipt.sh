@@ -40,7 +40,11 @@ receipt_end() { # on the way out, whatever happened
     image_undo
     [[ -n "$RECEIPT_FILE" ]] || return 0
     if [[ -n "$DRY_RUN" && -z "$FAULT" ]]; then RECEIPT_RESULT='dry run'; fi
-    receipt_text | write_file "$RECEIPT_FILE" 600
+    if [[ "$RECEIPT_RESULT" == installed && -z "$FAULT" && -s "$WORK/receipt" ]]; then # the one that was kept: it names its own end
+        write_file "$RECEIPT_FILE" 600 <"$WORK/receipt"
+    else
+        receipt_text | write_file "$RECEIPT_FILE" 600
+    fi
 }
 
 receipt_changes() { # -> CHANGES: what this run changed, in words
