@@ -110,6 +110,8 @@ def watched(
     host = kit_fixtures.make_version(shelf, folder / "kit", airgap, name="canary", ports=18970)
     made = Watched(host, folder)
     try:
+        for image in set(airgap.docker("images", "--quiet", "offline-kit-test/*").split()):  # other tests may have loaded it
+            airgap.docker("rmi", "--force", image)
         layer = max((host.kit / "images/blobs/sha256").iterdir(), key=lambda path: path.stat().st_size)
         whole = layer.read_bytes()
         layer.write_bytes(whole[:1000])
