@@ -24,14 +24,14 @@ ADAPTERS = ["sql=/models/sql", '{"name": "law", "path": "/models/law", "base_mod
     "unit", [b"{", b"[", b"}", b"[],", b'""', b'"a":', b"\\", b'\\"', b'"model":', b'{"model":"x",', b'"\\u006d', b"A", b"\0\n"]
 )
 def test_no_body_takes_long(unit: bytes) -> None:
-    """Four mebibytes, held against a loop over them: several steps of Python a byte would take more than that."""
+    """Four mebibytes, held against an empty loop over them; a step of Python a byte takes ten times what this allows."""
     for body in (unit * ((4 << 20) // len(unit)), b'{"x":"' + unit * ((4 << 20) // len(unit)) + b'","model":"b"}'):
         start = time.process_time()
         model_of(body)
         asked = time.process_time()
         for _ in body:
             pass
-        assert asked - start < 8 * (time.process_time() - asked), unit
+        assert asked - start < 16 * (time.process_time() - asked), unit
 
 
 def _value(random_: random.Random, depth: int = 0) -> Any:

@@ -99,7 +99,7 @@ def test_every_setting_is_shown_or_is_a_secret(name: str, tmp_path: Path) -> Non
     shown = subprocess.run(
         ["bash", "-c", script, str(library), str(tmp_path)], capture_output=True, text=True, check=True
     ).stdout
-    secret = name in ("VLLM_API_KEY", "GRAFANA_ADMIN_PASSWORD")
+    secret = name in ("VLLM_API_KEY", "GRAFANA_ADMIN_PASSWORD", "HF_TOKEN")
     assert ("a-value" in shown) is not secret and shown.startswith(f"{name}=")
 
 
