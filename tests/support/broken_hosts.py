@@ -178,18 +178,16 @@ class Host:
         }
 
     def _mounts(self) -> list[str]:
-        if not self.files and not self.mounted and not self.cleared:
-            return []
-        script = []
+        # what clears this machine's folders is not this host's
+        script = [
+            f"{{ [ ! -d {folder} ] || /bin/mount -t tmpfs none {folder}; }}"
+            for folder in ("/etc/tmpfiles.d", "/run/tmpfiles.d", "/usr/lib/tmpfiles.d")
+        ]
         if self.cleared:
             conf = self.folder / "tmpfiles.conf"
             conf.write_text(self.cleared)
             script.append("/bin/mount -t tmpfs none /run && /bin/mkdir -p /run/systemd/system /run/tmpfiles.d")
             script.append(f"/bin/cp '{conf}' /run/tmpfiles.d/")
-            script += [
-                f"{{ [ ! -d {folder} ] || /bin/mount -t tmpfs none {folder}; }}"
-                for folder in ("/etc/tmpfiles.d", "/usr/lib/tmpfiles.d")
-            ]
         if self.mounted:
             script.append(f"/bin/mount --bind '{self.kit}' '{self.kit}'")
             script.append(f"/bin/mount -o 'remount,bind,{self.mounted}' '{self.kit}'")

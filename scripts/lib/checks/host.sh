@@ -21,7 +21,7 @@ check_bash() {
 
 check_programs() {
     local program missing=''
-    for program in awk cat cmp cut date df find grep gzip head ls mktemp nproc od readlink sed sort stat tail tar tr uname wc xargs; do
+    for program in awk cat cmp cut date df find grep gzip head ls mktemp nproc od readlink sed sort stat sync tail tar tr uname wc xargs; do
         type -P "$program" >/dev/null || missing+=" $program"
     done
     if [[ -z "$missing" ]]; then

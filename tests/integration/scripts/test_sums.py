@@ -41,6 +41,7 @@ PATH_TOOLS = (
     "sha256sum",
     "sort",
     "stat",
+    "sync",
     "tail",
     "tar",
     "tr",

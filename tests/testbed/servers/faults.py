@@ -40,9 +40,9 @@ class Fault:
             raise ValueError(f"unknown fault {self.kind!r}; one of {', '.join(KINDS)}")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Access:
-    """One request that was answered: its status, the bytes of body sent, and the kind of fault if there was one."""
+    """One request: the status of its answer, the bytes of body sent so far, and the kind of fault if there was one."""
 
     method: str
     path: str

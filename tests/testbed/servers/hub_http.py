@@ -145,22 +145,25 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 headers |= {"Content-Range": f"bytes {begin}-{end - 1}/{total}"}
         if fault and fault.headers:
             headers |= fault.headers
+        # logged before anything is sent, and counted before each piece: whoever has the answer finds it in the log
+        access = Access(self.command, path, wanted, status, 0, fault.kind if fault else None)
+        if not path.startswith("/__"):
+            self.hub.log.append(access)
         self.send_response(status)
         for name, value in ({"Content-Length": str(len(body))} | headers).items():
             self.send_header(name, value)
         self.end_headers()
-        sent = 0
+        unsent = 0
         try:
             if self.command != "HEAD":
                 for piece in self._pieces(body, fault):
+                    access.sent += (unsent := len(piece))
                     self.wfile.write(piece)
-                    sent += len(piece)
+                    unsent = 0
                 self.wfile.flush()
         except ConnectionError:
             self.close_connection = True  # the client has had enough, or is gone: what it was sent is logged
-        finally:
-            if not path.startswith("/__"):
-                self.hub.log.append(Access(self.command, path, wanted, status, sent, fault.kind if fault else None))
+            access.sent -= unsent
 
     def _pieces(self, body: bytes, fault: Fault | None) -> Iterator[bytes]:
         """The body as the fault wants it, in small pieces so that the log is exact when the client leaves."""
