@@ -6,6 +6,7 @@ own folder. Nothing is read from it that a signature should vouch for: it is a l
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -48,19 +49,33 @@ class Release(Frozen):
 
     @model_validator(mode="after")
     def _in_this_folder(self) -> Release:
-        for name in (self.file, *self.files, *self.sha256):
-            if "/" in name or "\0" in name or name in ("", ".", ".."):
-                raise ValueError(f"not the name of a file of this folder: {name!r}")
+        check_names((self.file, *self.files, *self.sha256))
         return self
 
 
+def check_names(names: Iterable[str]) -> None:
+    """Raises ValueError where one of these is not the name of a file in the folder of the index."""
+    for name in names:
+        if "/" in name or "\0" in name or name in ("", ".", ".."):
+            raise ValueError(f"not the name of a file of this folder: {name!r}")
+
+
 class Releases(Frozen):
-    """All that are there, and the versions that were (``pruned``): none is given twice."""
+    """All that are there, and the versions that were (``pruned``): none is given twice.
+
+    ``removing``: files of pruned releases; a run that was cut off may have left them, and the next one removes them.
+    """
 
     releases_format: Literal[1] = 1
     name: str
     releases: tuple[Release, ...] = ()
     pruned: tuple[str, ...] = ()
+    removing: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _removes_only_here(self) -> Releases:
+        check_names(self.removing)
+        return self
 
     @property
     def last(self) -> Release | None:
@@ -70,6 +85,11 @@ class Releases(Frozen):
     def versions(self) -> tuple[str, ...]:
         """Of every release that ever was."""
         return (*self.pruned, *(release.version for release in self.releases))
+
+    @property
+    def files(self) -> frozenset[str]:
+        """Of every release that is there."""
+        return frozenset(name for release in self.releases for name in release.files)
 
     def since_full(self) -> int:
         """How many releases came after the last one that needs no other."""

@@ -21,6 +21,7 @@ from offline_kit.bundle.read.inspect import Head, read_head
 from offline_kit.bundle.signature.bases import check_base_signers
 from offline_kit.bundle.signature.signers import Signer
 from offline_kit.bundle.verify.verify import verify
+from offline_kit.bundle.write.staging import clear_stages
 from offline_kit.common.digest import Digest
 from offline_kit.common.errors import BundleUnreadable, Busy, KitError, NotTrusted, Unchanged
 from offline_kit.common.files import disk_errors, open_locked
@@ -30,7 +31,7 @@ from offline_kit.intake.session import Session
 from offline_kit.project import Policies, Project, open_project
 from offline_kit.release.describe import Draft, Record, describe
 from offline_kit.release.index import Release, Releases, read_index, write_index
-from offline_kit.release.prune import prune
+from offline_kit.release.prune import prune, remove_pruned
 from offline_kit.release.version import next_version
 from offline_kit.spec.lock import Lock
 from offline_kit.spec.manifest import canonical
@@ -65,7 +66,8 @@ def make_release(manifest: Path, output: Path, options: ReleaseOptions, session:
         output.mkdir(parents=True, exist_ok=True)
     with lock_folder(output):
         project = open_project(manifest, options.policies)
-        index = read_index(output, project.manifest.name)
+        index = remove_pruned(output, read_index(output, project.manifest.name), session.progress)
+        clear_stages(output, f"{project.manifest.name}-")
         lock = (
             locking.current_lock(project, session, locked=True)
             if options.locked
@@ -92,8 +94,7 @@ def make_release(manifest: Path, output: Path, options: ReleaseOptions, session:
         index = index.model_copy(update={"releases": (*index.releases, release)})
         write_index(output, index)
         if options.keep is not None:
-            for gone in prune(output, index, options.keep):
-                session.progress.note(f"{gone} is pruned", event="pruned", version=gone)
+            prune(output, index, options.keep, session.progress)
         return release
 
 

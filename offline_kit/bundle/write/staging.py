@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import glob
 import os
 import resource
 import shutil
@@ -21,13 +22,13 @@ from offline_kit.bundle.format.parts import json_name, parts_of, sums_name
 from offline_kit.common.errors import DiskError
 from offline_kit.common.files import disk_errors, file_too_large, sync_folder
 
-_LOCK = "lock"
+_LOCK, _PARTIAL = "lock", ".partial"
 
 
 @contextmanager
 def stage(final: Path) -> Iterator[Path]:
     """An empty folder beside ``final`` on the same file system, for this process alone; gone afterwards. Raises DiskError."""
-    folder = final.with_name(f".{final.name}.partial")
+    folder = final.with_name(f".{final.name}{_PARTIAL}")
     with disk_errors(folder):
         descriptor = _lock(folder, final)
     try:
@@ -41,6 +42,13 @@ def stage(final: Path) -> Iterator[Path]:
             (folder / _LOCK).unlink()
             folder.rmdir()
         os.close(descriptor)
+
+
+def clear_stages(folder: Path, begin: str) -> None:
+    """Removes what killed runs left in ``folder`` of bundles whose names begin so; a stage that is in use stays."""
+    for left in folder.glob(f".{glob.escape(begin)}*{_PARTIAL}"):
+        with suppress(DiskError), stage(folder / left.name[1 : -len(_PARTIAL)]):
+            pass
 
 
 def _lock(folder: Path, final: Path) -> int:

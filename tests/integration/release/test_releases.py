@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from tests.testbed.servers.hub import Hub
 from tests.testbed.servers.registry import Registry
 
 WEIGHTS = parts.safetensors({"w": os.urandom(3 << 20)})
+TOKENIZER = 1 << 18  # bytes
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,12 @@ class Job:
     @property
     def command(self) -> list[str]:
         places = ["--manifest", self.folder / "manifests/demo.yaml", "--output", self.out, "--store", self.folder / "store"]
-        return ["release", *map(str, places), "--if-changed", "--full-every", "4", "--keep", "3", "--quiet"]
+        return ["release", *map(str, places), "--if-changed", "--full-every", "4", "--keep", "3"]
 
     def run(self, *more: str) -> subprocess.CompletedProcess[str]:
+        return self.loud("--quiet", *more)
+
+    def loud(self, *more: str) -> subprocess.CompletedProcess[str]:
         return self.kit(*self.command, *more, cwd=self.folder)
 
     def begin(self) -> subprocess.Popen[bytes]:
@@ -53,7 +58,11 @@ class Job:
         return subprocess.Popen([str(program), *self.command], cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     def new_model(self, number: int) -> None:
-        files = {"config.json": b'{"n": %d}' % number, "model.safetensors": parts.safetensors({"w": os.urandom(1 << 20)})}
+        files = {
+            "config.json": b'{"n": %d}' % number,
+            "model.safetensors": parts.safetensors({"w": os.urandom(1 << 20)}),
+            "tokenizer.json": b"%d" % (number % 10) * TOKENIZER,
+        }
         self.hub.add("o/embedding", parts.write(self.folder / f"embedding-{number}", files))
 
     def new_image(self, number: int) -> None:
@@ -63,6 +72,11 @@ class Job:
     def releases(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = json.loads((self.out / "releases.json").read_text())["releases"]
         return found
+
+    @property
+    def content(self) -> dict[str, bytes]:
+        """Every file of the releases and of their index, by name."""
+        return {path.name: path.read_bytes() for path in self.out.iterdir() if path.is_file()}
 
     @property
     def versions(self) -> list[str]:
@@ -90,6 +104,8 @@ def test_twelve_releases(job: Job) -> None:
         if number == 5:
             _kill_while_fetching(job)
             assert job.versions[-1] == made[-1]
+        if number == 7:
+            _fail(job)
         if number == 8:
             runs = [job.begin(), job.begin()]
             said = [run.communicate(timeout=120) for run in runs]
@@ -99,10 +115,14 @@ def test_twelve_releases(job: Job) -> None:
             done = job.run()
             assert done.returncode == 0, done.stderr
             assert done.stdout.strip() == str(job.out / job.releases[-1]["file"])
+        if number == 5:
+            tokenizer = f"*/{_commit(job)}/tokenizer.json"
+            assert job.hub.sent(tokenizer) < 2 * TOKENIZER, "what the killed run had is not asked for again"
         made.append(job.versions[-1])
         again = job.run()
         assert again.returncode == 11 and f"nothing changed since {made[-1]}" in again.stderr, again.stderr
     assert made == [f"v1.0.{number}" for number in range(12)]
+    assert job.hub.sent("*/chat/*.safetensors") == len(WEIGHTS), "what stays is fetched once"
     # v1.0.8 is the last full one; v1.0.9 to v1.0.11 are kept as the newest three
     assert [(entry["version"], entry["base"]) for entry in job.releases] == [
         ("v1.0.8", None),
@@ -130,16 +150,33 @@ def _stem(entry: dict[str, Any]) -> str:
     return f"demo-{entry['version']}{'.delta' if entry['base'] else ''}"
 
 
+def _commit(job: Job) -> str:
+    return job.hub.repositories["o/embedding"].branches["main"]
+
+
+def _fail(job: Job) -> None:
+    """A run that fails says so by its code, and leaves every release as it was."""
+    before = job.content
+    job.hub.faults.add(Fault("status", path=f"*/{_commit(job)}/*", status=404, times=-1))
+    assert job.run().returncode == 5
+    job.hub.faults.clear()
+    assert job.content == before
+
+
 def _kill_while_fetching(job: Job) -> None:
-    job.hub.faults.add(Fault("slow", path="*/embedding/*.safetensors", times=-1, at=100_000))
+    """SIGKILL after one file of the new model came, and before the other did."""
+    weights = f"*/{_commit(job)}/*.safetensors"
+    job.hub.faults.add(Fault("slow", path=weights, times=-1, at=200_000))
     run = job.begin()
     until = time.monotonic() + 60
-    while not job.hub.sent("*/embedding/*.safetensors") and time.monotonic() < until:
+    while not (job.hub.sent(weights) > 200_000 and list(job.out.glob(".demo-*.partial"))) and time.monotonic() < until:
         time.sleep(0.1)
     assert run.poll() is None, run.communicate()
     run.send_signal(signal.SIGKILL)
     run.communicate()
     job.hub.faults.clear()
+    (left,) = job.out.glob(".demo-*.partial")
+    left.rename(job.out / ".demo-v0.9.9.tar.gz.partial")  # as of a run whose release had another name: a date, a full one
 
 
 def test_a_failing_run_leaves_what_is_there_and_tells(job: Job) -> None:
@@ -148,7 +185,7 @@ def test_a_failing_run_leaves_what_is_there_and_tells(job: Job) -> None:
         "talk of the command is no result"
     )
     assert (job.folder / "told").read_text() == f"v1.0.0 {job.out / 'demo-v1.0.0.tar.gz'}"
-    before = {path: path.read_bytes() for path in job.out.iterdir() if path.is_file()}
+    before = job.content
     job.new_model(1)
     job.hub.faults.add(Fault("status", path="*/embedding/*", status=404, times=-1))
     failed = job.run(
@@ -156,7 +193,7 @@ def test_a_failing_run_leaves_what_is_there_and_tells(job: Job) -> None:
     )
     assert failed.returncode == 5, failed.stderr
     assert (job.folder / "told").read_text().startswith("5 ") and "embedding" in (job.folder / "told").read_text()
-    assert {path: path.read_bytes() for path in job.out.iterdir() if path.is_file()} == before
+    assert job.content == before
     job.hub.faults.clear()
     late = job.run("--on-success", "exit 4")
     assert late.returncode == 13 and "v1.0.1 is released" in late.stderr and job.versions == ["v1.0.0", "v1.0.1"]
@@ -187,3 +224,19 @@ def test_signed_releases(job: Job, tmp_path: Path) -> None:
     (entry,) = job.releases
     assert entry["signed_by"] and {"demo-v1.0.0.SHA256SUMS", "demo-v1.0.0.SHA256SUMS.sig"} <= set(entry["files"])
     assert job.kit("verify", "--key", str(public), str(job.out / entry["file"])).returncode == 0
+
+
+def test_what_cannot_be_pruned_is_told_and_removed_later(job: Job) -> None:
+    """A release is made whether or not an old one can be removed; the run after takes up what was left of it."""
+    assert job.run("--keep", "1", "--full-every", "1").returncode == 0
+    notes = job.out / "demo-v1.0.0.notes.md"
+    notes.unlink()
+    (notes / "in the way").mkdir(parents=True)
+    job.new_model(1)
+    done = job.loud("--keep", "1", "--full-every", "1")
+    assert done.returncode == 0 and f"{notes} of a pruned release stays" in done.stderr, done.stderr
+    assert job.versions == ["v1.0.1"] and [path.name for path in job.out.glob("demo-v1.0.0*")] == [notes.name]
+    shutil.rmtree(notes)
+    notes.write_text("as a run leaves it that is killed while it prunes")
+    assert job.run().returncode == 11 and not notes.exists()
+    assert "removing" in json.loads((job.out / "releases.json").read_text())

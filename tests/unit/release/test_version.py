@@ -12,6 +12,7 @@ from hypothesis import strategies as some
 
 from offline_kit.common.digest import Digest
 from offline_kit.common.errors import SpecError
+from offline_kit.common.progress import Silent
 from offline_kit.release.index import Release, Releases, read_index, write_index
 from offline_kit.release.prune import prune, split_off
 from offline_kit.release.version import next_version
@@ -93,7 +94,7 @@ def test_pruning_removes_the_files_that_are_listed_and_no_other(tmp_path: Path) 
             (tmp_path / name).write_bytes(b"x")
     (tmp_path / "kit-v1.mine").write_bytes(b"x")
     write_index(tmp_path, index)
-    assert prune(tmp_path, index, 1) == ("v1",)
+    assert prune(tmp_path, index, 1, Silent()) == read_index(tmp_path, "kit")
     assert read_index(tmp_path, "kit").pruned == ("v1",)
     assert {path.name for path in tmp_path.iterdir()} == {
         "releases.json",
