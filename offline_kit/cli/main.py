@@ -43,7 +43,7 @@ _NAMES = (
     "store",
     "schema",
 )
-_FOLDERS = {"keygen": "trust.", "sign": "trust.", "record": "trust.", "split": "parts.", "join": "parts."}
+_FOLDERS = {"init": "start.", "keygen": "trust.", "sign": "trust.", "record": "trust.", "split": "parts.", "join": "parts."}
 
 
 class _Commands(click.Group):
@@ -70,7 +70,7 @@ def cli() -> None:
 
     \b
     The usual way:
-      offline-kit init                     write a manifest and its configuration to start from
+      offline-kit init                     ask for models and GPUs, write a manifest and its configuration
       offline-kit lock                     resolve tags and revisions to digests and commits
       offline-kit build --version v1.0.0   fetch, pack and verify NAME-v1.0.0.tar.gz
       offline-kit verify NAME-v1.0.0.tar.gz

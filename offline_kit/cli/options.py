@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from offline_kit.bundle.compression import COMPRESSIONS
+from offline_kit.cli.find_manifest import SHOWN_DEFAULT, find_manifest
 from offline_kit.cli.size_options import medium_option, parse_size
 from offline_kit.common.budget import SMALL_DOCUMENT
 from offline_kit.common.errors import DiskError, SpecError
@@ -27,9 +28,12 @@ manifest: Callable[[Function], Function] = click.option(
     "--manifest",
     "-m",
     type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("manifests/knowflow.yaml"),
-    show_default=True,
+    default=find_manifest,
+    show_default=SHOWN_DEFAULT,
     help="The manifest to work from.",
+)
+manifest_too: Callable[[Function], Function] = click.option(
+    "--manifest", "-m", type=click.Path(path_type=Path, dir_okay=False), default=None, help="The same as SOURCE, as elsewhere."
 )
 store: Callable[[Function], Function] = click.option(
     "--store",
@@ -136,6 +140,13 @@ def transfers(limit_rate: int | None, mirrors: dict[str, str], min_rate: int | N
 
     default = TransferOptions.min_rate
     return TransferOptions(limit_rate=limit_rate, min_rate=default if min_rate is None else min_rate, mirrors=mirrors)
+
+
+def source_or_manifest(source: Path | None, manifest: Path | None) -> Path:
+    """What SOURCE or ``--manifest`` names, or the manifest that is found. Raises UsageError: both are given."""
+    if source and manifest:
+        raise click.UsageError("SOURCE and --manifest both name it: leave one out")
+    return source or manifest or find_manifest()
 
 
 def policies(path: Path | None) -> tuple[tuple[str, Policy], ...]:

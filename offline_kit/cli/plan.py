@@ -44,7 +44,8 @@ def _named(context: click.Context, parameter: click.Parameter, text: str | None)
 
 
 @click.command()
-@click.argument("source", type=click.Path(path_type=Path), default=Path("manifests/knowflow.yaml"))
+@click.argument("source", type=click.Path(path_type=Path), required=False)
+@options.manifest_too
 @click.option(
     "--gpu",
     "named",
@@ -65,7 +66,8 @@ def _named(context: click.Context, parameter: click.Parameter, text: str | None)
 @options.jobs
 @options.quiet
 def plan(
-    source: Path,
+    source: Path | None,
+    manifest: Path | None,
     named: dict[str, gpus.Gpu] | None,
     gpu_file: Path | None,
     log: Path | None,
@@ -82,6 +84,7 @@ def plan(
 
     Exit code 0: it starts, or the bounds of the estimates do not agree that it does. 3: it does not start.
     """
+    source = options.source_or_manifest(source, manifest)
     if named and gpu_file:
         raise click.UsageError("--gpu and --gpu-file both name the GPUs: leave one out")
     started = _start_log(log) if log else None

@@ -13,7 +13,8 @@ from offline_kit.spec.rehearsal import RehearsalRecord
 
 
 @click.command()
-@click.argument("source", type=click.Path(path_type=Path), default=Path("manifests/knowflow.yaml"))
+@click.argument("source", type=click.Path(path_type=Path), required=False)
+@options.manifest_too
 @click.option("--start", is_flag=True, help="Then install it as a project that is thrown away, watched, asked and removed.")
 @click.option("--json", "as_json", is_flag=True, help="The record as JSON on stdout.")
 @options.store
@@ -24,7 +25,8 @@ from offline_kit.spec.rehearsal import RehearsalRecord
 @options.log_format
 @options.quiet
 def rehearse(
-    source: Path,
+    source: Path | None,
+    manifest: Path | None,
     start: bool,
     as_json: bool,
     store: Path | None,
@@ -48,7 +50,7 @@ def rehearse(
     """
     transfers = options.transfers(limit_rate, mirrors, min_rate)
     record = pipeline.rehearse(
-        source,
+        options.source_or_manifest(source, manifest),
         "start" if start else "configuration",
         options.session(store, jobs, transfers, options.progress(quiet, log_format)),
     )

@@ -51,6 +51,19 @@ def test_the_control_builds(offline_kit: Kit, manifest: Path, tmp_path: Path) ->
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_what_init_writes_is_built(offline_kit: Kit, registry: Registry, hub: Hub, tmp_path: Path) -> None:
+    """The control of a new user: no file is touched between ``init`` and ``build``."""
+    images = [f"--{role}=docker://{registry.host}/offline-kit/tiny:demo" for role in ("engine", "gateway")]
+    models = ["--model", "chat=offline-kit/tiny-chat", "--model", "offline-kit/tiny-embed"]
+    env, store = {"HF_ENDPOINT": hub.url}, ["--store", tmp_path / "store"]
+    done = offline_kit("init", tmp_path / "site", "--gpus", "cpu", *images, *models, *store, "--non-interactive", env=env)
+    assert done.returncode == 0, done.stderr
+    for command in (["plan"], ["lock"], ["build", "--locked", "--version", "v1"]):
+        done = offline_kit(*command, *store, cwd=tmp_path / "site", env=env)
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "site/site-v1.tar.gz").exists()
+
+
 def test_no_manifest(offline_kit: Kit, tmp_path: Path) -> None:
     (tmp_path / "manifests").mkdir()
     line = refused(offline_kit, tmp_path / "manifests/none.yaml", 3, "none.yaml: no such file", "'offline-kit init'")
@@ -191,17 +204,6 @@ def test_what_is_no_bundle(offline_kit: Kit, tmp_path: Path, content: bytes | No
 def test_wrong_usage(offline_kit: Kit) -> None:
     for arguments in (["bild"], ["build"], ["verify"], ["build", "--version", "v1", "--nope"]):
         assert offline_kit(*arguments).returncode == 2
-
-
-def test_init_writes_a_project_that_parses_and_keeps_what_is_there(offline_kit: Kit, tmp_path: Path) -> None:
-    assert offline_kit("init", tmp_path).returncode == 0
-    mine = tmp_path / "config/models.json"
-    mine.write_text("mine")
-    done = offline_kit("init", tmp_path)
-    assert done.returncode == 0
-    assert "kept" in done.stdout
-    assert mine.read_text() == "mine"
-    assert (tmp_path / "manifests/knowflow.yaml").read_bytes() == (REPOSITORY / "manifests/knowflow.yaml").read_bytes()
 
 
 def test_the_committed_schema_is_current(offline_kit: Kit) -> None:

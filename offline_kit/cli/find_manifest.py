@@ -1,0 +1,27 @@
+"""The manifest that a command means when none is named.
+
+Rules: the folder ``manifests/`` of the working directory or of the nearest folder above it that holds a manifest; in it
+``default.yaml``, ``knowflow.yaml``, or the only one.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+_FIRST = ("default.yaml", "knowflow.yaml")
+SHOWN_DEFAULT = "that of manifests/, here or above"
+
+
+def find_manifest() -> Path:
+    """The manifest, relative where it is below the working directory. Raises UsageError: several could be meant."""
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        found = sorted(path.name for path in (folder / "manifests").glob("*.yaml"))
+        chosen = [name for name in _FIRST if name in found][:1] or found
+        if len(chosen) > 1:
+            raise click.UsageError(f"several manifests in {folder / 'manifests'}: name one with -m: {', '.join(chosen[:8])}")
+        if chosen:
+            return Path("manifests" if folder == here else folder / "manifests") / chosen[0]
+    return Path("manifests") / _FIRST[1]
