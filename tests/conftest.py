@@ -10,9 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
+import hypothesis
 import pytest
 
 from tests.testbed.fixtures import *  # noqa: F403
+
+hypothesis.settings.register_profile("any machine", deadline=None)  # how long an example takes is the machine's affair
+hypothesis.settings.load_profile("any machine")
 
 
 def pytest_configure() -> None:

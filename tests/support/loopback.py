@@ -64,8 +64,10 @@ def serving(answer: Callable[[Request], object], host: str = "127.0.0.1") -> Ite
 
     with Quiet((host, 0), Handler) as server:
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        yield f"http://{host}:{server.server_port}"
-        server.shutdown()
+        try:
+            yield f"http://{host}:{server.server_port}"
+        finally:  # a closed socket that is still served keeps a processor busy
+            server.shutdown()
 
 
 def blob_id(data: bytes) -> str:
