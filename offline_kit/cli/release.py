@@ -18,6 +18,7 @@ from offline_kit.common.output import answer
 from offline_kit.common.progress import Progress
 from offline_kit.release.index import Release
 from offline_kit.release.make import ReleaseOptions, make_release
+from offline_kit.release.publish.publish import open_destination
 from offline_kit.spec.rehearsal import Extent
 
 
@@ -42,6 +43,13 @@ from offline_kit.spec.rehearsal import Extent
 @options.form
 @click.option("--sign", "key", metavar="KEY", help="Sign it, as 'build' does; the passphrase: OFFLINE_KIT_KEY_PASSPHRASE.")
 @click.option("--public", type=click.Path(path_type=Path, dir_okay=False), help="With --sign command: the public key.")
+@click.option(
+    "--publish",
+    "places",
+    multiple=True,
+    metavar="PLACE",
+    help="Publish all that lies there to s3://BUCKET/PREFIX or oci://REGISTRY/REPOSITORY, too. Can be given again.",
+)
 @click.option(
     "--on-success", metavar="COMMAND", help="Run by sh after a release, with OFFLINE_KIT_RELEASE_* in its environment."
 )
@@ -69,6 +77,7 @@ def release(
     form: str,
     key: str | None,
     public: Path | None,
+    places: tuple[str, ...],
     on_success: str | None,
     on_failure: str | None,
     medium: Medium | None,
@@ -83,7 +92,8 @@ def release(
     log_format: str,
     quiet: bool,
 ) -> None:
-    """Make the next release, for a scheduler: resolve anew, build, verify, sign, write notes, list it in releases.json, prune.
+    """Make the next release, for a scheduler: resolve anew, build, verify, sign, write notes, list it in releases.json, prune,
+    publish.
 
     Exit code 11: nothing changed (with --if-changed). 12: another run makes a release there. Any other but 0: it failed, and
     earlier releases are as they were; the next run goes on with what was downloaded. docs/releases.md: timers and CI jobs.
@@ -104,6 +114,7 @@ def release(
             medium=medium,
             policies=options.policies(policy),
             rehearsal=rehearse,
+            destinations=tuple(open_destination(place, jobs) for place in places),
         )
         made = make_release(
             manifest, output, chosen, options.session(store, jobs, options.transfers(limit_rate, mirrors, min_rate), progress)

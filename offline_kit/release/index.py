@@ -103,23 +103,33 @@ def read_index(folder: Path, name: str) -> Releases:
     with disk_errors(path):
         if not path.exists():
             return Releases(name=name)
-        data = read_plain_file(path, SMALL_DOCUMENT, follow=True)
+        return parse_index(read_plain_file(path, SMALL_DOCUMENT, follow=True), name, str(path))
+
+
+def parse_index(data: bytes, name: str, place: str) -> Releases:
+    """The index in ``data``, which was read at ``place``. Raises SpecError: not an index, or of another kit than ``name``."""
     try:
         found = Releases.model_validate(parse_json(data))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise SpecError(f"{where}: {first['msg']}", where=str(path), remedy=_REMEDY) from error
+        raise SpecError(f"{where}: {first['msg']}", where=place, remedy=_REMEDY) from error
     except ValueError as error:
-        raise SpecError(f"not valid JSON: {error}", where=str(path), remedy=_REMEDY) from error
+        raise SpecError(f"not valid JSON: {error}", where=place, remedy=_REMEDY) from error
     if found.name != name:
-        raise SpecError(f"is of the kit {found.name!r}, this is {name!r}", where=str(path), remedy="choose another --output")
+        raise SpecError(f"is of the kit {found.name!r}, this is {name!r}", where=place, remedy=_OTHER)
     return found
 
 
 def write_index(folder: Path, releases: Releases) -> None:
     """Replaces the index. Raises DiskError."""
-    replace_file(folder / NAME, canonical(releases.model_dump(mode="json")).encode())
+    replace_file(folder / NAME, index_bytes(releases))
 
 
+def index_bytes(releases: Releases) -> bytes:
+    """What stands in ``releases.json``."""
+    return canonical(releases.model_dump(mode="json")).encode()
+
+
+_OTHER = "choose another --output, or another place to publish to"
 _REMEDY = "put back the file of a backup, or move it away: then the releases begin anew, beside what lies there"

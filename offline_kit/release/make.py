@@ -32,6 +32,8 @@ from offline_kit.project import Policies, Project, open_project
 from offline_kit.release.describe import Draft, Record, describe
 from offline_kit.release.index import Release, Releases, read_index, write_index
 from offline_kit.release.prune import prune, remove_pruned
+from offline_kit.release.publish.destination import Destination
+from offline_kit.release.publish.publish import publish, read_published
 from offline_kit.release.version import next_version
 from offline_kit.spec.lock import Lock
 from offline_kit.spec.manifest import canonical
@@ -44,7 +46,7 @@ _LOCK = ".releases.lock"
 class ReleaseOptions:
     """What is asked for. ``full_every``: a full release after so many, deltas between (None: always full); ``record``: with a
     transfer record, which numbers the parts by ``medium``; ``policies``: of the site, beside that of the manifest;
-    ``rehearsal``: as ``build`` has it."""
+    ``rehearsal``: as ``build`` has it; ``destinations``: where all that lies there is published, too."""
 
     version: str = "auto"
     if_changed: bool = False
@@ -58,44 +60,66 @@ class ReleaseOptions:
     medium: Medium | None = None
     policies: Policies = ()
     rehearsal: Extent | None = None
+    destinations: tuple[Destination, ...] = ()
 
 
 def make_release(manifest: Path, output: Path, options: ReleaseOptions, session: Session) -> Release:
-    """Makes the next release of ``manifest`` in ``output``. Raises Unchanged, Busy, and every error of a build."""
+    """Makes the next release of ``manifest`` in ``output``, and publishes it and earlier ones that are not yet published.
+
+    Raises Unchanged (also nothing to publish), Busy, and every error of a build and of a destination.
+    """
     with disk_errors(output):
         output.mkdir(parents=True, exist_ok=True)
     with lock_folder(output):
         project = open_project(manifest, options.policies)
         index = remove_pruned(output, read_index(output, project.manifest.name), session.progress)
         clear_stages(output, f"{project.manifest.name}-")
-        lock = (
-            locking.current_lock(project, session, locked=True)
-            if options.locked
-            else locking.lock_project(project, session, keep=None)
-        )
-        content = content_of(project, lock)
-        if options.if_changed and index.last is not None and index.last.content == content:
-            raise Unchanged(f"nothing changed since {index.last.version}", where=str(manifest))
-        now = datetime.now(timezone.utc)
-        version = next_version(options.version, index.versions, now.date())
-        earlier = _earlier(output, index, session.progress)
-        shape = pipeline.Shape(options.suffix, options.split)
-        if earlier is not None and options.full_every is not None and index.since_full() < options.full_every - 1:
-            shape = _on_base(shape, earlier, output / index.releases[-1].file, project, session.progress)
-        path = _finished(output, lock, version, shape, session)
-        draft = Draft(project, lock, version, content, now, earlier, just_written=path is None)
-        if path is None:
-            path = pipeline.build(
-                manifest, version, output, session,
-                shape=shape, locked=True, policies=options.policies, rehearsal=options.rehearsal,
-            ).path  # fmt: skip
-        record = Record(options.medium) if options.record else None
-        release = describe(draft, path, options.signer, record, session.progress)
-        index = index.model_copy(update={"releases": (*index.releases, release)})
-        write_index(output, index)
-        if options.keep is not None:
-            prune(output, index, options.keep, session.progress)
-        return release
+        for destination in options.destinations:
+            read_published(destination, index)  # what cannot be published is said before hours of work
+        try:
+            index = _make(project, manifest, output, index, options, session)
+        except Unchanged:
+            done = [publish(output, index, destination, session.progress) for destination in options.destinations]
+            if not any(done):
+                raise
+        else:
+            for destination in options.destinations:
+                publish(output, index, destination, session.progress)
+        return index.releases[-1]
+
+
+def _make(
+    project: Project, manifest: Path, output: Path, index: Releases, options: ReleaseOptions, session: Session
+) -> Releases:
+    """The index with one release more, pruned. Raises Unchanged."""
+    lock = (
+        locking.current_lock(project, session, locked=True)
+        if options.locked
+        else locking.lock_project(project, session, keep=None)
+    )
+    content = content_of(project, lock)
+    if options.if_changed and index.last is not None and index.last.content == content:
+        raise Unchanged(f"nothing changed since {index.last.version}", where=str(manifest))
+    now = datetime.now(timezone.utc)
+    version = next_version(options.version, index.versions, now.date())
+    earlier = _earlier(output, index, session.progress)
+    shape = pipeline.Shape(options.suffix, options.split)
+    if earlier is not None and options.full_every is not None and index.since_full() < options.full_every - 1:
+        shape = _on_base(shape, earlier, output / index.releases[-1].file, project, session.progress)
+    path = _finished(output, lock, version, shape, session)
+    draft = Draft(project, lock, version, content, now, earlier, just_written=path is None)
+    if path is None:
+        path = pipeline.build(
+            manifest, version, output, session,
+            shape=shape, locked=True, policies=options.policies, rehearsal=options.rehearsal,
+        ).path  # fmt: skip
+    record = Record(options.medium) if options.record else None
+    release = describe(draft, path, options.signer, record, session.progress)
+    index = index.model_copy(update={"releases": (*index.releases, release)})
+    write_index(output, index)
+    if options.keep is not None:
+        return prune(output, index, options.keep, session.progress)
+    return index
 
 
 @contextmanager

@@ -45,14 +45,14 @@ class Repository:
 
     def manifest(self, target: str) -> tuple[bytes, str]:
         """Bytes and media type of the manifest or index under a tag or digest. Raises NotFound, AccessDenied, NetworkError."""
-        url = f"{self._base}/manifests/{target}"
-        reply = self._client.read(url, headers={"Accept": ACCEPT}, auth=self._auth)
+        url = f"{self.base}/manifests/{target}"
+        reply = self._client.read(url, headers={"Accept": ACCEPT}, auth=self.auth)
         if reply.status == 404:
             raise self._unknown(target)
         if reply.status != 200:
             said = server_words(reply.body)
             if reply.status in (401, 403):
-                raise self._auth.denied(said)
+                raise self.auth.denied(said)
             raise refusal(reply.status, http.client.responses.get(reply.status, ""), "its manifest", url, said)
         promised = target if target.startswith("sha256:") else reply.headers.get("Docker-Content-Digest", "")
         if promised.startswith("sha256:") and str(Digest.of(reply.body)) != promised:
@@ -62,21 +62,23 @@ class Repository:
 
     def blob(self, digest: Digest, size: int, title: str) -> DownloadRequest:
         """The transfer of a blob."""
-        return self._download(f"{self._base}/blobs/{digest}", digest, size, title, {})
+        return self._download(f"{self.base}/blobs/{digest}", digest, size, title, {})
 
     def manifest_by_digest(self, digest: Digest, size: int, title: str) -> DownloadRequest:
         """The transfer of a manifest."""
-        return self._download(f"{self._base}/manifests/{digest}", digest, size, title, {"Accept": ACCEPT})
+        return self._download(f"{self.base}/manifests/{digest}", digest, size, title, {"Accept": ACCEPT})
 
     def _download(self, url: str, digest: Digest, size: int, title: str, headers: Mapping[str, str]) -> DownloadRequest:
-        return DownloadRequest(url, title, digest, size, headers=headers, auth=self._auth, explain=self._explain)
+        return DownloadRequest(url, title, digest, size, headers=headers, auth=self.auth, explain=self._explain)
 
     @cached_property
-    def _auth(self) -> RegistryAuth:
+    def auth(self) -> RegistryAuth:
+        """Who we are there."""
         return RegistryAuth(self._login, self._path, self._client, plain=self._insecure)
 
     @cached_property
-    def _base(self) -> str:
+    def base(self) -> str:
+        """The URL of the repository."""
         return f"{self._scheme(self._host)}://{self._host}/v2/{self._path}"
 
     def _scheme(self, host: str) -> str:
@@ -94,11 +96,11 @@ class Repository:
         return order[0]
 
     def _explain(self, status: int, headers: Mapping[str, str]) -> KitError | None:
-        return self._auth.denied() if status in (401, 403) else None
+        return self.auth.denied() if status in (401, 403) else None
 
     def _unknown(self, target: str) -> NotFound:
         where = str(self._reference) if self._login == self._reference.registry else f"{self._reference} at {self._login}"
-        tags = self._tags()
+        tags = self.tags()
         if tags is None:
             return NotFound("no such image", where=where, remedy="check its name and tag")
         near = difflib.get_close_matches(target, tags, n=5, cutoff=0.4) or sorted(tags, reverse=True)[:5]
@@ -106,11 +108,11 @@ class Repository:
         kind = "digest" if target.startswith("sha256:") else "tag"
         return NotFound(f"no such {kind} '{target}'", where=where, remedy=hint)
 
-    def _tags(self) -> list[str] | None:
+    def tags(self) -> list[str] | None:
         """The tags, or None where the registry does not tell: a hint only, so no failure of it may hide the first one."""
-        url = f"{self._base}/tags/list?{urllib.parse.urlencode({'n': 1000})}"
+        url = f"{self.base}/tags/list?{urllib.parse.urlencode({'n': 1000})}"
         try:
-            reply = self._client.read(url, auth=self._auth)
+            reply = self._client.read(url, auth=self.auth)
             return [str(tag) for tag in parse_json(reply.body)["tags"] or ()] if reply.status == 200 else None
         except (KitError, ValueError, KeyError, TypeError):
             return None

@@ -90,6 +90,15 @@ class Reply:
     body: bytes
     url: str = ""
     passed: tuple[Mapping[str, str], ...] = ()
+    reason: str = ""
+
+
+class Body(Protocol):
+    """What is read as it is sent, and says how many bytes are left."""
+
+    def read(self, size: int = -1) -> bytes: ...
+
+    def __len__(self) -> int: ...
 
 
 class HttpClient:
@@ -173,6 +182,39 @@ class HttpClient:
                 waiting = wait_demanded(response.status_code, str(response.reason), response.headers)
                 raise self._announce_wait(waiting, url)
             yield response
+
+    def send(
+        self, method: str, url: str, headers: Mapping[str, str], auth: Auth | None = None, data: bytes | Body | None = None
+    ) -> Reply:
+        """One attempt at a request that changes something, and its small answer; it is sent on nowhere.
+
+        Raises RetryableError (also where a body that is read as it is sent would have to begin anew), NetworkError.
+        """
+        with translate_errors(url):
+            reply = self._send_once(method, url, headers, auth, data)
+            if reply.status == 401 and auth is not None:
+                refused = auth.header()
+                if auth.renew(reply.headers.get("WWW-Authenticate", ""), refused):
+                    if data is not None and not isinstance(data, bytes):
+                        raise RetryableError("the login had to be renewed", 0.0)
+                    reply = self._send_once(method, url, headers, auth, data)
+            if reply.status == 407:
+                raise closed_proxy(url)
+            if reply.status in _PASSING or (reply.status >= 500 and reply.status != _NEVER):
+                raise self._announce_wait(wait_demanded(reply.status, reply.reason, reply.headers), url)
+            return reply
+
+    def _send_once(
+        self, method: str, url: str, headers: Mapping[str, str], auth: Auth | None, data: bytes | Body | None
+    ) -> Reply:
+        target = check_url(url)
+        timeout = (self.options.connect_timeout, self.options.read_timeout)
+        with self._session().request(
+            method, target, headers=headers, data=data, auth=_Authorization(auth), stream=True,
+            timeout=timeout, allow_redirects=False, proxies=proxies_for(target),
+        ) as response:  # fmt: skip
+            body = read_small(response, SMALL_DOCUMENT, self.least_rate())
+            return Reply(response.status_code, response.headers, body, response.url, reason=str(response.reason))
 
     def read(
         self,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from offline_kit.bundle.signature.keys import generate_key_pair
-from tests.integration.release.test_releases import Job, job
+from tests.support.projects.release_job import Job, job
 
 __all__ = ["job"]
 

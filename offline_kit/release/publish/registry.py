@@ -1,0 +1,117 @@
+"""An OCI registry: ``oci://REGISTRY/REPOSITORY``, a release as an artifact under the tag of its version.
+
+Rules: every file of a release is a layer with its name as title, which is what ``oras pull`` goes by; the tag comes after all
+layers, and the index, under the tag ``releases``, after the tag; a blob that is there is not sent again.
+Credentials are those of ``docker login`` (``DOCKER_CONFIG``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import urllib.parse
+from collections.abc import Sequence
+from typing import Any
+
+from offline_kit.common.budget import SMALL_DOCUMENT
+from offline_kit.common.digest import Digest
+from offline_kit.common.errors import KitError, NotFound, SpecError
+from offline_kit.common.json_text import parse_json
+from offline_kit.common.progress import Progress
+from offline_kit.intake.sources.registry_api import Repository
+from offline_kit.intake.transfer.http_client import HttpClient, TransferOptions
+from offline_kit.release.index import NAME, Release, Releases, index_bytes
+from offline_kit.release.publish.blob_upload import BlobUploader
+from offline_kit.release.publish.destination import Upload
+from offline_kit.spec.manifest import canonical
+from offline_kit.spec.names import ImageReference
+
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+RELEASE, RELEASES = "application/vnd.offline-kit.release.v1", "application/vnd.offline-kit.releases.v1+json"
+FILE, EMPTY = "application/vnd.offline-kit.file.v1", "application/vnd.oci.empty.v1+json"
+TAG = "releases"  # of the index
+_NOTHING = b"{}"
+_FORM = "oci://REGISTRY/REPOSITORY, without a tag"
+
+
+class Registry:
+    """One repository of a registry."""
+
+    def __init__(self, address: str, jobs: int) -> None:
+        """Raises SpecError where ``address`` is none. Asks nothing yet."""
+        name = address.partition("://")[2].rstrip("/")
+        try:
+            reference = ImageReference.parse(name)
+        except ValueError as error:
+            raise SpecError(f"{error}", where=address, remedy=_FORM) from error
+        if ":" in name.rpartition("/")[2] or "/" not in name:
+            raise SpecError("not the address of a repository", where=address, remedy=_FORM)
+        self.address = address.rstrip("/")
+        # twice the patience of a download: what a registry does with a large blob before it answers takes a while
+        self._client = HttpClient(dataclasses.replace(TransferOptions(), read_timeout=120.0), jobs)
+        self._repository = Repository(reference, self._client, insecure=False)
+        self._blobs = BlobUploader(self._repository, self._client, self.address)
+
+    def read_index(self) -> bytes | None:
+        """The one layer of the artifact under the tag ``releases``; None where there is no such tag."""
+        try:
+            manifest, _ = self._repository.manifest(TAG)
+        except NotFound:
+            return None
+        try:
+            digest, size = next((Digest(layer["digest"]), int(layer["size"])) for layer in parse_json(manifest)["layers"])
+        except (ValueError, KeyError, TypeError, StopIteration) as error:
+            raise SpecError("is not the index of releases", where=f"{self.address}:{TAG}", remedy=_FORM) from error
+        reply = self._client.read(f"{self._repository.base}/blobs/{digest}", auth=self._repository.auth, limit=SMALL_DOCUMENT)
+        if reply.status != 200 or Digest.of(reply.body) != digest or len(reply.body) != size:
+            raise SpecError("its content cannot be had", where=f"{self.address}:{TAG}", remedy="publish to another repository")
+        return reply.body
+
+    def upload(self, release: Release, files: Sequence[Upload], progress: Progress) -> None:
+        """Every file becomes a blob, and then all of them the artifact of this version."""
+        if release.version == TAG:
+            raise SpecError(f"a release cannot have the version {TAG!r} in a registry", where=self.address)
+        with progress.task(f"{release.version} to {self.address}", sum(file.size for file in files), len(files)) as task:
+            for file in files:
+                self._blobs.send_file(file, task)
+                task.finish_item()
+        layers = [_descriptor(FILE, file.digest, file.size, file.path.name) for file in files]
+        facts = {"version": release.version, "created": release.made, "title": release.file}
+        self._tag(release.version, RELEASE, layers, {f"org.opencontainers.image.{key}": facts[key] for key in facts})
+
+    def show(self, index: Releases) -> None:
+        """Replaces the artifact under the tag ``releases``."""
+        data = index_bytes(index)
+        self._blobs.send(data, NAME)
+        self._tag(TAG, RELEASES, [_descriptor(RELEASES, Digest.of(data), len(data), NAME)], {})
+
+    def remove(self, files: Sequence[str], versions: Sequence[str], progress: Progress) -> None:
+        """Removes the artifacts of these versions; a registry that does not remove is told of."""
+        there = set(self._repository.tags() or ()) if versions else set()
+        for version in versions:
+            if version not in there:
+                continue
+            try:
+                manifest, _ = self._repository.manifest(version)
+                self._blobs.request("DELETE", f"{self._repository.base}/manifests/{Digest.of(manifest)}", (202,))
+            except KitError as error:
+                what = f"{version}, which is pruned, stays at {self.address}: {error.what}"
+                progress.note(f"warning: {what}", event="finding", where=self.address)
+
+    def _tag(self, tag: str, kind: str, layers: Sequence[dict[str, Any]], annotations: dict[str, str]) -> None:
+        self._blobs.send(_NOTHING, "its configuration")
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "artifactType": kind,
+            "config": _descriptor(EMPTY, Digest.of(_NOTHING), len(_NOTHING)),
+            "layers": layers,
+            **({"annotations": annotations} if annotations else {}),
+        }
+        url = f"{self._repository.base}/manifests/{urllib.parse.quote(tag)}"
+        data = canonical(manifest).encode()
+        self._blobs.request("PUT", url, (201,), data=data, headers={"Content-Type": MANIFEST})
+
+
+def _descriptor(kind: str, digest: Digest, size: int, title: str = "") -> dict[str, Any]:
+    titled = {"annotations": {"org.opencontainers.image.title": title}} if title else {}
+    return {"mediaType": kind, "digest": str(digest), "size": size, **titled}

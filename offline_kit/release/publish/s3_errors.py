@@ -1,0 +1,61 @@
+"""What boto3 raises, as errors that say what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from offline_kit.common.errors import AccessDenied, KitError, NetworkError, NotFound, SpecError
+
+_DENIED = frozenset(
+    ("403", "401", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken",
+     "TokenRefreshRequired", "AllAccessDisabled", "AccountProblem")
+)  # fmt: skip
+_MISSING = frozenset(("404", "NoSuchBucket", "NoSuchKey"))
+_LOGIN = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+_RIGHTS = "check the AWS_* variables; it needs s3:ListBucket, GetObject, PutObject, DeleteObject and those of multipart uploads"
+
+
+def is_missing(error: Exception, code: str) -> bool:
+    """Whether the store says that there is no such object: ``code`` is how the request at hand is told so."""
+    response = getattr(error, "response", None)
+    return isinstance(response, dict) and response.get("Error", {}).get("Code") == code
+
+
+@contextmanager
+def s3_errors(where: str) -> Iterator[None]:
+    """Turns what boto3 and botocore raise into errors of this program."""
+    try:
+        yield
+    except (KitError, OSError):
+        raise
+    except Exception as error:
+        translated = _translate(error, where)
+        if translated is None:
+            raise
+        raise translated from error
+
+
+def _translate(error: Exception, where: str) -> KitError | None:
+    from botocore import exceptions  # noqa: PLC0415  of the optional extra: whoever comes here has it
+
+    if isinstance(error, exceptions.ClientError):
+        return _refused(error.response, where)
+    if isinstance(error, (exceptions.NoCredentialsError, exceptions.PartialCredentialsError, exceptions.ProfileNotFound)):
+        return AccessDenied(str(error).rstrip("."), where=where, remedy=_LOGIN)
+    if isinstance(error, (exceptions.HTTPClientError, exceptions.ConnectionError)):
+        return NetworkError(str(error), where=where, remedy="check AWS_ENDPOINT_URL and the network; the next run goes on")
+    if isinstance(error, (exceptions.BotoCoreError, ValueError)):
+        return SpecError(f"boto3 says: {error}", where=where, remedy="check the address and the AWS_* variables")
+    return None
+
+
+def _refused(response: object, where: str) -> KitError:
+    said = response.get("Error", {}) if isinstance(response, dict) else {}
+    code, message = str(said.get("Code", "")), str(said.get("Message", ""))[:200]
+    words = f"the store refuses it: {code} {message}".rstrip()
+    if code in _DENIED:
+        return AccessDenied(words, where=where, remedy=_RIGHTS)
+    if code in _MISSING:
+        return NotFound(f"there is no such bucket ({code})", where=where, remedy="make it, or correct the name")
+    return NetworkError(words, where=where, remedy="the next run goes on; ask whoever runs the store")
