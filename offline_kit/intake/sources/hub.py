@@ -28,8 +28,8 @@ from offline_kit.intake.sources.credentials import Fixed
 from offline_kit.intake.sources.hubs import hub_common, hub_tokens
 from offline_kit.intake.sources.hubs.hub_api import HubApi, HubFile, from_headers
 from offline_kit.intake.transfer.download import download
-from offline_kit.intake.transfer.http_client import Reply
 from offline_kit.intake.transfer.http_errors import refusal, server_words
+from offline_kit.intake.transfer.messages import Reply
 from offline_kit.intake.transfer.request import DownloadRequest
 from offline_kit.spec.lock import LockedFile, LockedModel
 from offline_kit.spec.manifest import ModelSpec

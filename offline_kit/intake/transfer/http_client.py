@@ -14,10 +14,9 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import requests
-import requests.auth
 
 from offline_kit import __version__
 from offline_kit.common.budget import SMALL_DOCUMENT
@@ -26,6 +25,7 @@ from offline_kit.common.errors import Interrupted, NetworkError
 from offline_kit.intake.transfer.body import finish_redirect, read_small
 from offline_kit.intake.transfer.connections import Session, shut_down
 from offline_kit.intake.transfer.http_errors import RetryableError, closed_proxy, translate_errors, wait_demanded
+from offline_kit.intake.transfer.messages import Auth, Authorization, Body, Reply
 from offline_kit.intake.transfer.origins import (
     REDIRECTS,
     certificates,
@@ -69,36 +69,6 @@ class TransferOptions:
     segment: int = 16 << 20
     span: int = 256 << 20
     mirrors: Mapping[str, str] = field(default_factory=dict)
-
-
-class Auth(Protocol):
-    """Credentials for one host."""
-
-    def header(self) -> str | None:
-        """The value of ``Authorization``, or None."""
-
-    def renew(self, challenge: str, refused: str | None) -> bool:
-        """Called on a 401 with its ``WWW-Authenticate`` and the header that was refused; True: there is a new one to try."""
-
-
-@dataclass(frozen=True)
-class Reply:
-    """A small answer, whole. ``passed``: the headers of the redirects on the way to ``url``, which gave it."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-    url: str = ""
-    passed: tuple[Mapping[str, str], ...] = ()
-    reason: str = ""
-
-
-class Body(Protocol):
-    """What is read as it is sent, and says how many bytes are left."""
-
-    def read(self, size: int = -1) -> bytes: ...
-
-    def __len__(self) -> int: ...
 
 
 class HttpClient:
@@ -210,7 +180,7 @@ class HttpClient:
         target = check_url(url)
         timeout = (self.options.connect_timeout, self.options.read_timeout)
         with self._session().request(
-            method, target, headers=headers, data=data, auth=_Authorization(auth), stream=True,
+            method, target, headers=headers, data=data, auth=Authorization(auth), stream=True,
             timeout=timeout, allow_redirects=False, proxies=proxies_for(target),
         ) as response:  # fmt: skip
             body = read_small(response, SMALL_DOCUMENT, self.least_rate())
@@ -286,7 +256,7 @@ class HttpClient:
         passed: list[requests.Response] = []
         for _ in range(_REDIRECTS_AT_MOST):
             response = self._session().request(
-                "GET" if form is None else "POST", target, headers=headers, data=form, auth=_Authorization(auth),
+                "GET" if form is None else "POST", target, headers=headers, data=form, auth=Authorization(auth),
                 stream=True, timeout=timeout, allow_redirects=False, proxies=proxies_for(target),
             )  # fmt: skip
             location = self._session().get_redirect_target(response) if response.status_code in REDIRECTS else None
@@ -327,16 +297,3 @@ class HttpClient:
             with self._lock:
                 self._sessions.append(session)
         return session
-
-
-class _Authorization(requests.auth.AuthBase):
-    """Sets the header of ``auth``, where there is one."""
-
-    def __init__(self, auth: Auth | None) -> None:
-        self._auth = auth
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        header = self._auth.header() if self._auth else None
-        if header is not None:
-            request.headers["Authorization"] = header
-        return request

@@ -12,8 +12,8 @@ import urllib3
 from offline_kit.common.digest import Digest
 from offline_kit.common.errors import KitError
 from offline_kit.intake.transfer.follower import Consume
-from offline_kit.intake.transfer.http_client import Auth
 from offline_kit.intake.transfer.http_errors import refusal, server_words
+from offline_kit.intake.transfer.messages import Auth
 
 Explain = Callable[[int, Mapping[str, str]], "KitError | None"]
 Advance = Callable[[int], None]

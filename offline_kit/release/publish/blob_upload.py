@@ -17,8 +17,9 @@ from offline_kit.common.errors import DigestMismatch, KitError, NetworkError
 from offline_kit.common.files import disk_errors
 from offline_kit.common.progress import Silent, Task
 from offline_kit.intake.sources.registry_api import Repository
-from offline_kit.intake.transfer.http_client import Body, HttpClient, Reply
+from offline_kit.intake.transfer.http_client import HttpClient
 from offline_kit.intake.transfer.http_errors import refusal, server_words
+from offline_kit.intake.transfer.messages import Body, Reply
 from offline_kit.intake.transfer.origins import same_origin
 from offline_kit.release.publish.destination import Upload
 

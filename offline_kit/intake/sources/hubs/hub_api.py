@@ -19,7 +19,8 @@ from offline_kit.common.digest import Digest
 from offline_kit.common.errors import KitError, NetworkError, NotFound
 from offline_kit.common.json_text import parse_json
 from offline_kit.intake.sources.credentials import Fixed
-from offline_kit.intake.transfer.http_client import HttpClient, Reply
+from offline_kit.intake.transfer.http_client import HttpClient
+from offline_kit.intake.transfer.messages import Reply
 from offline_kit.spec.names import COMMIT
 
 _NO_TREE = (400, 404, 405, 410, 501)
