@@ -55,7 +55,7 @@ def test_what_init_writes_is_built(offline_kit: Kit, registry: Registry, hub: Hu
     """The control of a new user: no file is touched between ``init`` and ``build``."""
     images = [f"--{role}=docker://{registry.host}/offline-kit/tiny:demo" for role in ("engine", "gateway")]
     models = ["--model", "chat=offline-kit/tiny-chat", "--model", "offline-kit/tiny-embed"]
-    env, store = {"HF_ENDPOINT": hub.url}, ["--store", tmp_path / "store"]
+    env, store = {"HF_ENDPOINT": hub.url}, ["--store", str(tmp_path / "store")]
     done = offline_kit("init", tmp_path / "site", "--gpus", "cpu", *images, *models, *store, "--non-interactive", env=env)
     assert done.returncode == 0, done.stderr
     for command in (["plan"], ["lock"], ["build", "--locked", "--version", "v1"]):

@@ -1,0 +1,1 @@
+"""What the package itself is made into."""
