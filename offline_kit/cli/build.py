@@ -21,12 +21,22 @@ from offline_kit.common.output import answer
 from offline_kit.common.progress import Progress
 from offline_kit.common.units import size
 from offline_kit.host import assets
+from offline_kit.spec.names import VERSION
 from offline_kit.spec.rehearsal import Extent
 
 _SUMS_SHOWN = 3
 
 
-@click.command()
+class _Build(click.Command):
+    """Says what is meant where the version stands alone, as other tools take it."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and VERSION.fullmatch(args[0]) and not any(word.split("=")[0] == "--version" for word in args):
+            ctx.fail(f"the version is an option: --version {args[0]}")
+        return super().parse_args(ctx, args)
+
+
+@click.command(cls=_Build)
 @click.option("--version", required=True, help="Version of the bundle, for example v1.0.0.")
 @options.manifest
 @click.option(

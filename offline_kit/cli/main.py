@@ -7,6 +7,7 @@ error.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import io
 import os
@@ -20,7 +21,7 @@ import click
 from offline_kit import __version__
 from offline_kit.common.encoding import print_any_name, use_utf8_names
 from offline_kit.common.errors import Interrupted, KitError
-from offline_kit.common.output import say
+from offline_kit.common.output import answer, say
 from offline_kit.common.progress import say_event
 from offline_kit.common.redact import register_environment
 
@@ -58,6 +59,27 @@ class _Commands(click.Group):
             return None
         command = getattr(importlib.import_module(f"offline_kit.cli.{_FOLDERS.get(cmd_name, '')}{cmd_name}"), cmd_name)
         return command if isinstance(command, click.Command) else None
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """Takes ``help COMMAND`` for ``COMMAND --help``, and says which command a misspelt one may be."""
+        if args[0] == "help":
+            if len(args) == 1:
+                answer(ctx.get_help())
+                ctx.exit()
+            args = [args[1], "--help"]
+        if args[0] not in _NAMES and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], _NAMES, n=1, cutoff=0.5)
+            ctx.fail(f"No such command '{args[0]}'." + (f" Did you mean '{near[0]}'?" if near else ""))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Each with its whole first sentence, however narrow the terminal."""
+        rows = []
+        for name in self.list_commands(ctx):
+            if command := self.get_command(ctx, name):
+                rows.append((name, command.get_short_help_str(200)))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -7,6 +7,8 @@ suggestion; a key given twice is a mistake; the text itself is read by the one r
 from __future__ import annotations
 
 import difflib
+import json
+import re
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -15,8 +17,17 @@ from offline_kit.common.budget import SMALL_DOCUMENT
 from offline_kit.common.errors import SpecError
 from offline_kit.common.json_text import parse_json
 from offline_kit.runtime.settings.yaml_text import Document, YamlError, parse_yaml, position
+from offline_kit.spec.names import KEY
 
 Record = TypeVar("Record", bound=BaseModel)
+_FIRST_FIELDS = {"Target": "gpus", "ModelSpec": "source", "ImageSpec": "source", "FileSpec": "source"}  # by kind of record
+_YAML_REMEDIES = (
+    (r"\\t", "blanks instead of tabs, as many as in the lines beside it"),
+    (
+        r"block|indent|mapping values",
+        "indent it as the lines beside it, with blanks; text with ': ' or '#' in it stands in quotes",
+    ),
+)
 
 
 class Frozen(BaseModel):
@@ -39,7 +50,8 @@ def parse(text: str, kind: type[Record], name: str) -> Record:
     try:
         document = parse_yaml(text)
     except YamlError as error:
-        raise SpecError(error.what, where=f"{name}, line {error.line}" if error.line else name) from error
+        remedy = next((remedy for words, remedy in _YAML_REMEDIES if re.search(words, error.what)), "")
+        raise SpecError(error.what, where=f"{name}, line {error.line}" if error.line else name, remedy=remedy) from error
     if not isinstance(document.value, dict):
         raise SpecError("empty, or not a mapping of keys", where=name, remedy="'offline-kit init' writes an example")
     mistakes = [f", line {line}: '{path[-1]}' is given twice" for line, path in document.twice]
@@ -48,20 +60,40 @@ def parse(text: str, kind: type[Record], name: str) -> Record:
     except ValidationError as error:
         mistakes += [_explain(item, kind, document) for item in error.errors()]
     if mistakes:
-        raise SpecError("\n".join(f"{name}{mistake}" for mistake in mistakes))
+        head = f"{len(mistakes)} mistakes in {name}:\n" if len(mistakes) > 1 else ""
+        raise SpecError(head + "\n".join(f"{name}{mistake}" for mistake in mistakes))
     return record
 
 
 def _explain(item: Any, kind: type[BaseModel], document: Document) -> str:
     location = tuple(part for part in item["loc"] if part != "[key]")
     field = ".".join(str(part) for part in location)
+    if not location and item["type"] == "value_error":  # the message names the field itself
+        words = str(item["msg"]).removeprefix("Value error, ")
+        return f", line {position(document, (words.partition(':')[0],))}: {words}"
     where = f", line {position(document, location)}: {field}: "
     if item["type"] == "missing":
         return where + "is required"
     if item["type"] == "extra_forbidden":
         near = difflib.get_close_matches(str(location[-1]), _fields_at(kind, location[:-1]), n=1, cutoff=0.5)
         return where + "unknown key" + (f" -> did you mean '{near[0]}'?" if near else "")
-    return where + str(item["msg"]).removeprefix("Value error, ")
+    return where + (_in_words(item) or str(item["msg"]).removeprefix("Value error, "))
+
+
+def _in_words(item: Any) -> str:
+    """What the validator would say of values of the wrong form, as a person writes it; empty where it says it well itself."""
+    kind, value, context = item["type"], item["input"], item.get("ctx", {})
+    shown = json.dumps(value, ensure_ascii=False, default=str)[:100]
+    if kind == "string_pattern_mismatch" and context.get("pattern") == KEY:
+        return f"{shown}: lower case letters and digits, with . _ or - between them"
+    if kind in ("tuple_type", "list_type"):
+        return "must be a list" + (f", such as [{shown}]" if isinstance(value, str) else "")
+    if kind in ("model_type", "dict_type"):
+        field = _FIRST_FIELDS.get(str(context.get("class_name")))
+        return "must be a mapping" + (f", such as {{{field}: {shown}}}" if field and isinstance(value, str) else "")
+    if kind == "string_type":
+        return "must be text" + (f"; write {shown} in quotes" if isinstance(value, int | float) else "")
+    return f"{shown} is not one of {context.get('expected')}" if kind == "literal_error" else ""
 
 
 def _fields_at(kind: Any, path: tuple[Any, ...]) -> list[str]:

@@ -119,7 +119,9 @@ class ModelSpec(document.Frozen):
         return files
 
     @model_validator(mode="after")
-    def _one_template(self) -> ModelSpec:
+    def _consistent(self) -> ModelSpec:
+        if self.scheme == "dir" and "revision" in self.model_fields_set:
+            raise ValueError("'revision' has no meaning for a folder: leave it out")
         if self.chat_template and CHAT_TEMPLATE in self.add:
             raise ValueError(f"'chat_template' and 'add' both name {CHAT_TEMPLATE}")
         return self
@@ -202,7 +204,8 @@ class Manifest(document.Frozen):
     def _whole(self) -> Manifest:
         missing = [role for role in ("engine", "gateway") if role not in self.images]
         if missing:
-            raise ValueError(f"images: {' and '.join(missing)} missing: the kit needs an image for each of these")
+            example = 'such as gateway: {source: "docker://nginx:1.29-alpine"}'
+            raise ValueError(f"images: {' and '.join(missing)} missing: the kit needs an image for each of these, {example}")
         for group, keys in (("images", list(self.images)), ("models", list(self.models))):
             names: dict[str, str] = {}
             for key in keys:

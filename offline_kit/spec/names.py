@@ -6,6 +6,7 @@ locks and bundles.
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import re
 import unicodedata
@@ -112,6 +113,22 @@ def shell_name(key: str) -> str:
     return key.replace("-", "_").replace(".", "_")
 
 
+def _meant(text: str, kind: str) -> str:
+    """The source that ``text`` was probably meant to be; empty where none suggests itself."""
+    if kind == "model":
+        path = re.fullmatch(r"(?:(?:file|dir):/{0,2})?(/[^/].*|\.{1,2}/.*)", text)
+        if path:
+            return f"dir://{path[1]}"
+        return f"hf://{text}" if re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", text) else ""
+    if kind == "image":
+        rest = re.sub(r"^(?:docker:/?|https?://)", "", text)
+        with contextlib.suppress(ValueError):
+            return f"docker://{rest}" if rest and ImageReference.parse(rest) else ""
+    if kind == "file" and text.startswith("/"):
+        return f"file://{text}"
+    return ""
+
+
 @dataclass(frozen=True)
 class Source:
     """Where something comes from: ``scheme://rest``."""
@@ -125,7 +142,11 @@ class Source:
         scheme, mark, rest = text.partition("://")
         if not mark or scheme not in SCHEMES[kind] or not rest:
             known = ", ".join(f"{name}://" for name in SCHEMES[kind])
-            raise ValueError(f"{text!r} is not a source of a {kind}; known: {known}")
+            meant = _meant(text, kind)
+            raise ValueError(
+                f"{text!r} is not a source of {'an' if kind == 'image' else 'a'} {kind}; known: {known}"
+                + (f" -> did you mean {meant!r}?" if meant else "")
+            )
         return cls(scheme, rest)
 
 

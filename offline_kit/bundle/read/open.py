@@ -23,7 +23,10 @@ def compression_of(span: MultiFile) -> Compression | None:
     if found := of_start(start):
         return found
     known = " nor a ".join(item.name for item in COMPRESSIONS)
-    raise BundleUnreadable(f"not a bundle: neither a {known} file", where=str(span.files[0]))
+    name = str(span.files[0])
+    meant = name.endswith((".json", ".yaml", ".yml"))
+    remedy = "name NAME-VERSION.tar.gz or a kit's folder; 'offline-kit plan' also takes a manifest (NAME.yaml)" if meant else ""
+    raise BundleUnreadable(f"not a bundle: neither a {known} file", where=name, remedy=remedy)
 
 
 def inflate(span: MultiFile) -> Iterator[bytes]:

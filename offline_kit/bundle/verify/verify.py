@@ -80,7 +80,10 @@ def _report(path: Path, parts: int, evidence: Evidence, started: float) -> Repor
 
 def _kit(path: Path, jobs: int | None, quick: bool, progress: Progress) -> Evidence:
     if not any((path / name).exists() for name in paths.HEAD):
-        raise BundleUnreadable(f"not a kit: no {paths.SUMS} and no {paths.BUNDLE} in it", where=str(path))
+        inside = sorted(str(found.parent) for found in path.glob(f"*/{paths.BUNDLE}"))
+        inside += sorted(str(found) for pattern in ("*.tar.gz", "*.tar.zst", "*.parts.json") for found in path.glob(pattern))
+        remedy = f"name one of those in it: {', '.join(inside[:5])}" if inside else ""
+        raise BundleUnreadable(f"not a kit: no {paths.SUMS} and no {paths.BUNDLE} in it", where=str(path), remedy=remedy)
     return folder.observe(path, jobs, quick, progress)
 
 

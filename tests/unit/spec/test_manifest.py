@@ -26,6 +26,8 @@ models:
 services: ../config/models.json
 engine_config: ../config/vllm_config.yaml
 """
+CHAT_ENTRY = '{source: "hf://Qwen/Qwen2.5-32B-Instruct", revision: v1}'
+ENGINE_ENTRY = '{source: "docker://docker.io/vllm/vllm-openai:v0.33.0"}'
 
 
 def complaint(text: str) -> str:
@@ -54,7 +56,10 @@ def test_a_good_manifest_gets_safe_defaults() -> None:
             "m.yaml, line 7: models.chat.source: 'ftp://Qwen/Qwen2.5-32B-Instruct' is not a source of a model",
         ),
         (("nginx:1.29-alpine", "NGINX:1"), "m.yaml, line 5: images.gateway.source: not an image reference"),
-        (("  gateway:", "  proxy:"), "images: gateway missing"),
+        (
+            ("  gateway:", "  proxy:"),
+            "m.yaml, line 3: images: gateway missing: the kit needs an image for each of these, such as",
+        ),
         (("  chat:", "  a..b:"), "models.a..b"),
         (("  chat:", "  a_.b:"), "models.a_.b"),
         (("  chat:", f"  {'k' * 49}:"), "at most 48 characters"),
@@ -66,7 +71,29 @@ def test_a_good_manifest_gets_safe_defaults() -> None:
             ("models:\n", "  x_y: {source: 'docker://x:1'}\n  x-y: {source: 'docker://y:1'}\nmodels:\n"),
             "images: x_y and x-y would be one name",
         ),
-        (("name: demo", "name: Demo Kit"), "m.yaml, line 2: name: "),
+        (
+            ("name: demo", "name: Demo Kit"),
+            'm.yaml, line 2: name: "Demo Kit": lower case letters and digits, with . _ or - between',
+        ),
+        (("  chat:", "  Chat:"), 'm.yaml, line 7: models.Chat: "Chat": lower case letters and digits'),
+        (("revision: v1", 'exclude: "*.md"'), 'models.chat.exclude: must be a list, such as ["*.md"]'),
+        ((CHAT_ENTRY, '"dir:///x"'), 'm.yaml, line 7: models.chat: must be a mapping, such as {source: "dir:///x"}'),
+        ((ENGINE_ENTRY, '"docker://x:1"'), 'images.engine: must be a mapping, such as {source: "docker://x:1"}'),
+        (("services:", "target: 2x48GiB\nservices:"), 'line 8: target: must be a mapping, such as {gpus: "2x48GiB"}'),
+        (("hf://Qwen/", "/data/"), "-> did you mean 'dir:///data/Qwen2.5-32B-Instruct'?"),
+        (("hf://Qwen/", "file:///"), "-> did you mean 'dir:///Qwen2.5-32B-Instruct'?"),
+        (("hf://Qwen/", "dir:/"), "-> did you mean 'dir:///Qwen2.5-32B-Instruct'?"),
+        (("hf://Qwen/", "Qwen/"), "-> did you mean 'hf://Qwen/Qwen2.5-32B-Instruct'?"),
+        (
+            ("docker://nginx", "nginx"),
+            "is not a source of an image; known: docker://, docker-daemon:// -> did you mean 'docker://nginx:",
+        ),
+        (("hf://Qwen/", "dir:///"), "models.chat: 'revision' has no meaning for a folder: leave it out"),
+        (("  gateway:", "\tgateway:"), "-> blanks instead of tabs, as many as in the lines beside it"),
+        (
+            ("  gateway:", "   gateway:"),
+            "line 5: not valid YAML: expected <block end>, but found '<block mapping start>' -> indent it",
+        ),
         (("name: demo", "name: demo\nname: other"), "m.yaml, line 3: 'name' is given twice"),
         (("name: demo", "name: [demo"), "m.yaml, line 3: not valid YAML"),
         (("offline-kit/v1", "offline-kit/v9"), "m.yaml, line 1: apiVersion: "),
@@ -78,7 +105,8 @@ def test_each_mistake_is_named_with_its_line(change: tuple[str, str], expected: 
 
 def test_all_mistakes_are_named_at_once() -> None:
     text = complaint(GOOD.replace("name: demo", "nmae: demo").replace("hf://", "ftp://").replace("services:", "servces:"))
-    assert len(text.splitlines()) == 5  # two unknown keys, two missing keys, one source
+    assert text.splitlines()[0] == "5 mistakes in m.yaml:"
+    assert len(text.splitlines()) == 6  # two unknown keys, two missing keys, one source
 
 
 @pytest.mark.parametrize("text", ["", "- a\n- b\n", "just words"])
