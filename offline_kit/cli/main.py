@@ -27,6 +27,7 @@ from offline_kit.common.redact import register_environment
 
 _NAMES = (
     "init",
+    "doctor",
     "lock",
     "plan",
     "build",
@@ -44,7 +45,15 @@ _NAMES = (
     "store",
     "schema",
 )
-_FOLDERS = {"init": "start.", "keygen": "trust.", "sign": "trust.", "record": "trust.", "split": "parts.", "join": "parts."}
+_FOLDERS = {
+    "init": "start.",
+    "doctor": "start.",
+    "keygen": "trust.",
+    "sign": "trust.",
+    "record": "trust.",
+    "split": "parts.",
+    "join": "parts.",
+}
 
 
 class _Commands(click.Group):

@@ -18,10 +18,13 @@ _PATIENCE = 1800  # seconds: engines before 25 write a whole image to their temp
 
 
 @contextlib.contextmanager
-def docker_engine(where: str, remedy: str) -> Iterator[docker.DockerClient]:
-    """The engine that DOCKER_HOST names, or the local one; ``where``: for what; ``remedy``: where there is none."""
+def docker_engine(where: str, remedy: str, patience: float = _PATIENCE) -> Iterator[docker.DockerClient]:
+    """The engine that DOCKER_HOST names, or the local one; ``where``: for what; ``remedy``: where there is none.
+
+    ``patience``: seconds that it may think about an answer. Raises DockerError.
+    """
     try:
-        engine = docker.from_env(timeout=_PATIENCE)
+        engine = docker.from_env(timeout=patience)
     except (docker.errors.DockerException, requests.RequestException, ValueError) as error:
         cause = str(error).rpartition(": ")[2].strip("()'\"") or "no answer"
         raise DockerError(f"no Docker engine answers ({cause})", where=where, remedy=remedy) from error

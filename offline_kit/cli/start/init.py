@@ -126,7 +126,7 @@ def _summarise(entries: Entries, verdict: Verdict, gpus: str, folder: Path, mani
         for warning in verdict.warnings:
             say(f"note: {warning}")
     into = "" if folder == Path() else f"cd {folder} && "
-    say(f"next: {into}offline-kit plan && offline-kit lock && offline-kit build --version v1.0.0")
+    say(f"next: {into}offline-kit doctor && offline-kit lock && offline-kit build --version v1.0.0")
 
 
 def _ask_models() -> list[WantedModel]:

@@ -46,7 +46,7 @@ class HubSource:
         """Raises KitError."""
         if not _NAME.fullmatch(entry.location) or len(entry.location) > _LONGEST_NAME:
             raise SpecError(f"not the name of a repository: {entry.location!r}", where=entry.source, remedy="hf://OWNER/NAME")
-        endpoint, name = _endpoint(entry), f"{entry.location}@{entry.revision}"
+        endpoint, name = hub_url(entry), f"{entry.location}@{entry.revision}"
         if constants.HF_HUB_OFFLINE:
             raise NetworkError("HF_HUB_OFFLINE is set", where=endpoint, remedy="unset it to resolve models")
         explain = functools.partial(_explain_answer, entry, endpoint)
@@ -66,7 +66,7 @@ class HubSource:
 
     def pieces(self, key: str, locked: LockedModel, entry: ModelSpec, context: Context) -> list[FetchTask]:
         """The files that the store lacks."""
-        item = functools.partial(_item, entry, _endpoint(entry), locked.commit or "")
+        item = functools.partial(_item, entry, hub_url(entry), locked.commit or "")
         return hub_common.pieces(key, locked, item, context)
 
     def local_path(self, file: LockedFile, entry: ModelSpec, context: Context) -> Path:
@@ -107,7 +107,7 @@ def _probe(file: HubFile, request: DownloadRequest, context: Context) -> HubFile
     return context.client.retrying(request.url, attempt)
 
 
-def _endpoint(entry: ModelSpec) -> str:
+def hub_url(entry: ModelSpec) -> str:
     """The hub's URL. Raises SpecError."""
     return hub_common.endpoint(entry.endpoint or os.environ.get("HF_ENDPOINT") or _PUBLIC, entry, "HF_ENDPOINT")
 

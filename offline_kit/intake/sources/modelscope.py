@@ -42,7 +42,7 @@ class ModelScopeSource:
             raise SpecError(
                 f"not the name of a model: {entry.location!r}", where=entry.source, remedy="modelscope://OWNER/NAME"
             )
-        place, revision, name = _endpoint(entry), _revision(entry), f"{entry.location}@{_revision(entry)}"
+        place, revision, name = hub_url(entry), _revision(entry), f"{entry.location}@{_revision(entry)}"
         answer = _ask(entry, place, revision, context)
         listed = _listed(answer, name, f"{place}/models/{entry.location}")
         commit = _commit(answer, listed.values())
@@ -51,14 +51,15 @@ class ModelScopeSource:
 
     def pieces(self, key: str, locked: LockedModel, entry: ModelSpec, context: Context) -> list[FetchTask]:
         """The files that the store lacks."""
-        item = functools.partial(_item, entry, _endpoint(entry), locked.commit)
+        item = functools.partial(_item, entry, hub_url(entry), locked.commit)
         return hub_common.pieces(key, locked, item, context)
 
     def local_path(self, file: LockedFile, entry: ModelSpec, context: Context) -> Path:
         return context.store.path(file.sha256)
 
 
-def _endpoint(entry: ModelSpec) -> str:
+def hub_url(entry: ModelSpec) -> str:
+    """The hub's URL. Raises SpecError."""
     domain = os.environ.get("MODELSCOPE_DOMAIN")
     chosen = entry.endpoint or (f"https://{domain}" if domain else _DEFAULT)
     return hub_common.endpoint(chosen, entry, "MODELSCOPE_DOMAIN")

@@ -43,6 +43,11 @@ class Repository:
             insecure = scheme == "http"
         self._insecure, self._plain = insecure, insecure or on_loopback(self._host)
 
+    @property
+    def api(self) -> str:
+        """The URL under which the registry, or its mirror, says that it is one."""
+        return f"{self._scheme(self._host)}://{self._host}/v2/"
+
     def manifest(self, target: str) -> tuple[bytes, str]:
         """Bytes and media type of the manifest or index under a tag or digest. Raises NotFound, AccessDenied, NetworkError."""
         url = f"{self.base}/manifests/{target}"

@@ -154,8 +154,8 @@ def test_a_token_goes_to_modelscope_and_not_to_its_store(
 
 def test_the_place_of_the_environment(scope: ModelScope, context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MODELSCOPE_DOMAIN", "127.0.0.1:1")
-    from offline_kit.intake.sources.modelscope import _endpoint
+    from offline_kit.intake.sources.modelscope import hub_url
 
-    assert _endpoint(entry(scope, endpoint=None)) == "https://127.0.0.1:1"
+    assert hub_url(entry(scope, endpoint=None)) == "https://127.0.0.1:1"
     monkeypatch.delenv("MODELSCOPE_DOMAIN")
-    assert _endpoint(entry(scope, endpoint=None)) == "https://www.modelscope.cn"
+    assert hub_url(entry(scope, endpoint=None)) == "https://www.modelscope.cn"
