@@ -6,7 +6,9 @@ writes while the copy is made (Docker is held for so long); the next start is th
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -50,10 +52,24 @@ class Machine:
         """Into the network of Docker, and to the record on the disk."""
         return [*self.docker.nsenter, "unshare", "--mount", "bash", "-c", RECORD, str(self.disk.where / "record")]
 
-    def lose_power(self) -> None:
-        """Stops here; and starts again with what the device had."""
+    def upgrade(self, host: Host, new: Host) -> subprocess.Popen[str]:
+        """Begins it, in a process group of its own."""
+        return subprocess.Popen(
+            [*self.prefix, str(host.kit / "scripts/deploy.sh"), "upgrade", str(new.kit)],
+            env={**os.environ, **host.env},
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def lose_power(self, at_work: subprocess.Popen[str] | None = None) -> None:
+        """Stops here, with all of the program that is at work; and starts again with what the device had."""
         copy = self.disk.image.with_name("after.img")
         with self.docker.held():
+            if at_work:
+                os.killpg(at_work.pid, signal.SIGKILL)
+                at_work.wait()
             subprocess.run(["cp", "--sparse=always", self.disk.image, copy], check=True)
         self.docker.stop()
         subprocess.run(["umount", self.disk.where], check=True)
@@ -89,3 +105,36 @@ def test_power_fails_after_an_installation(shelf: scripts_kit.Shelf, machine: Ma
     assert done.returncode == 0 and host.serves("v1.0.0"), done.stderr
     again = machine.run(host, "install.sh", "--yes")
     assert again.returncode == 0 and key(host) == before, again.stderr
+
+
+@pytest.mark.fault(
+    "upgrade",
+    "power cut",
+    "after its end: the new version is the current one, with settings and keys, and comes back; "
+    "in its middle: the old one comes back, and run again it goes through",
+)
+def test_power_fails_in_an_upgrade(shelf: scripts_kit.Shelf, machine: Machine, tmp_path: Path) -> None:
+    """The new version lies in memory, too: it was just unpacked."""
+    host = machine.put(kit_fixtures.make_version(shelf, tmp_path / "a/kit", machine.docker, name="faulty"))
+    done = machine.run(host, "install.sh", "--yes")
+    assert done.returncode == 0, done.stderr
+    before = key(host)
+    new = machine.put(kit_fixtures.make_version(shelf, tmp_path / "b/kit", machine.docker, name="faulty", version="v1.1.0"))
+    for step in ("==> Settings", "==> Switch", "==> Smoke test"):
+        with machine.upgrade(host, new) as run:
+            assert run.stderr
+            talk = next((line for line in run.stderr if line.startswith(step)), "")
+            machine.lose_power(run)
+        assert talk, step
+        if step == "==> Settings":  # it may be gone, or there in part: it is unpacked again
+            shutil.rmtree(new.kit, ignore_errors=True)
+            shutil.copytree(tmp_path / "b/kit", new.kit, symlinks=True)
+        done = machine.run(host, "scripts/deploy.sh", "start")
+        assert done.returncode == 0 and host.serves("v1.0.0") and key(host) == before, done.stderr
+    done = machine.run(host, "scripts/deploy.sh", "upgrade", str(new.kit))
+    assert done.returncode == 0, done.stderr
+    machine.lose_power()
+    done = machine.run(host, "scripts/deploy.sh", "start")  # it goes on in the current version
+    assert done.returncode == 0 and new.serves("v1.1.0") and key(new) == before, done.stderr
+    done = machine.run(new, "scripts/verify.sh")
+    assert done.returncode == 0, done.stderr

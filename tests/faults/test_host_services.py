@@ -1,4 +1,4 @@
-"""Services that are started, on disks that fail, with a clock that went back; an upgrade likewise.
+"""Services that are started, on disks that fail, with a clock that went back, by a Docker that dies; an upgrade likewise.
 
 Rules: one kit is installed and every test leaves it serving; its engine is a stand-in that answers, Docker is real.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,4 +88,73 @@ def test_an_upgrade_with_the_clock_set_back(host: Host, new: Host, tmp_path: Pat
     env = {**host.env, **set_back(tmp_path)}
     for kit, words, version in ((host.kit, ("upgrade", str(new.kit)), "v1.1.0"), (new.kit, ("rollback",), "v1.0.0")):
         done = scripts_kit.run(kit, "scripts/deploy.sh", *words, env=env, prefix=host.dockerd.nsenter)
+        assert done.returncode == 0 and (new if version == "v1.1.0" else host).serves(version), done.stderr
+
+
+def docker_dies(host: Host, *words: str, mark: str, shims: int = 0, seconds: float = 0) -> tuple[int, str]:
+    """The verb, and Docker killed once the line with ``mark`` was said, ``shims`` more containers began, ``seconds`` passed.
+
+    What the verb ended with and said; Docker is back then.
+    """
+
+    def kill() -> None:
+        before, deadline = len(host.dockerd.shims()), time.monotonic() + 60
+        while len(host.dockerd.shims()) < before + shims and time.monotonic() < deadline:
+            time.sleep(0.001)
+        time.sleep(seconds)
+        host.dockerd.die()
+
+    killer = threading.Thread(target=kill)
+    talk: list[str] = []
+    with host.begin(*words) as run:
+        assert run.stderr
+        for line in run.stderr:
+            talk.append(line)
+            if mark in line and not killer.ident:
+                killer.start()
+    assert killer.ident, talk
+    killer.join()
+    host.dockerd.start()
+    return run.returncode, "".join(talk)
+
+
+@pytest.mark.fault(
+    "install: start", "dockerd dies", "exit 6, which says that Docker does not answer; when it is back, it starts"
+)
+@pytest.mark.parametrize(
+    "verb, shims, seconds",
+    [("start", 0, 0), ("start", 1, 0), ("restart", 0, 0.3), ("start", 3, 1)],
+    ids=["asked", "starts one", "makes them", "waited for"],
+)
+def test_docker_dies(host: Host, verb: str, shims: int, seconds: float) -> None:
+    """A container whose start it was about to note may be left, which it cannot start again."""
+    if verb == "start":
+        assert host.deploy("stop").returncode == 0
+    code, talk = docker_dies(host, verb, mark="engine-rerank: starting", shims=shims, seconds=seconds)
+    assert code == 6 and ("Docker does not answer" in talk or "Docker stopped answering" in talk), talk
+    done = host.deploy("start")
+    assert done.returncode == 0 and host.serves("v1.0.0"), done.stderr
+
+
+@pytest.mark.fault(
+    "upgrade",
+    "dockerd dies",
+    "exit 4, 5 or 6, which says that Docker does not answer; when it is back, it goes through "
+    "(in the middle of the switch: after `start`, by which the old version serves)",
+)
+@pytest.mark.parametrize(
+    "mark, shims, code",
+    [("==> Files of", 0, 4), (": loading", 0, 5), ("==> Settings", 0, 5), ("engine-rerank: starting", 1, 6)],
+    ids=["checks", "images", "settings", "switch"],
+)
+def test_docker_dies_in_an_upgrade(host: Host, new: Host, mark: str, shims: int, code: int) -> None:
+    if mark == ": loading":  # it is the same image for both, and known already
+        host.dockerd.docker("rmi", "--force", kit_fixtures.settings(new.kit / "deploy/kit.env")["KIT_IMAGE_engine"])
+    ended, talk = docker_dies(host, "upgrade", str(new.kit), mark=mark, shims=shims)
+    assert ended == code and ("Docker does not answer" in talk or "Docker stopped answering" in talk), talk
+    if code == 6:
+        done = host.deploy("start")
+        assert done.returncode == 0 and host.serves("v1.0.0"), done.stderr
+    for kit, words, version in ((host, ("upgrade", str(new.kit)), "v1.1.0"), (new, ("rollback",), "v1.0.0")):
+        done = kit.deploy(*words)
         assert done.returncode == 0 and (new if version == "v1.1.0" else host).serves(version), done.stderr

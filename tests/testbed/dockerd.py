@@ -113,6 +113,10 @@ class Dockerd:
             self.stop()
             raise
 
+    def shims(self) -> set[int]:
+        """The processes with which containerd looks after containers, one each; it has none for one that was not started."""
+        return {pid for pid in _pids() if "shim" in (line := _command_line(pid)) and str(self.folder / "exec") in line}
+
     def die(self) -> None:
         """Kills the daemon where it stands; ``start`` brings it back. Its containers go on meanwhile."""
         assert self._process

@@ -158,7 +158,7 @@ image_load() { # image_load KEY: nothing to do when it is there; dies with 5, an
     fi
     if [[ -n "$wrong" ]]; then
         image_undo
-        service_reason "$(cat "$WORK/tar-says" "$WORK/load-says" 2>/dev/null)"$'\n'"$wrong"
+        docker_silent || service_reason "$(cat "$WORK/tar-says" "$WORK/load-says" 2>/dev/null)"$'\n'"$wrong"
         image_fail "$key" "$wrong" "${REPLY:-"docker system df and df -h show whether Docker's disk is full; journalctl -u docker says more"}"
     fi
     IMAGE_UNDO=()

@@ -51,6 +51,14 @@ runtime() { # runtime MODULE DOCKER-OPTION... -- ARGUMENT...: runs a module of r
     return "$status"
 }
 
+run_failed() { # run_failed STATUS TEXT WHAT [IMAGE]: the end: what `docker run` was to do for WHAT ended so, and said TEXT
+    # One that lost its Docker ends with 1 as well as with 125.
+    ! docker_silent || die "$EXIT_LOAD" 'Docker does not answer' "${REPLY#*: }"
+    service_reason "$2"
+    (($1 != 125)) || die "$EXIT_LOAD" "Docker could not run the ${4:-engine} image: see above" "${REPLY:-scripts/load_images.sh loads it, if it is not there}"
+    die 1 "$3 (exit $1)" "$REPLY"
+}
+
 given() { # given [ENV CONFIG STATE] -> GIVEN_MOUNTS: the kit as one container may see it, without secrets; given_end takes it away
     local env=${1:-$KIT/.env} config=${2:-$KIT/config} state=${3:-$STATE}
     # Where Docker is sure to see it.
@@ -72,7 +80,7 @@ certificate_conf() { # the least that nginx reads a certificate with: on a read-
 }
 
 certificate_check() { # certificate_check FOLDER: nginx of the gateway would start with server.crt and server.key in it, or the end
-    local said
+    local said status
     wanted_with
     [[ ",$REPLY," == *,nginx,* && -f "$1/server.crt" && -f "$1/server.key" ]] || return 0
     certificate_conf >"$GIVEN/nginx.conf"
@@ -82,7 +90,9 @@ certificate_check() { # certificate_check FOLDER: nginx of the gateway would sta
     said=$(docker run --rm --label "$said" --pull never --network none --read-only --tmpfs /tmp:mode=1777 --security-opt no-new-privileges --cap-drop ALL \
         --cap-add DAC_OVERRIDE --user "$(id -u):$(id -g)" -v "$1:/tls:ro" -v "$GIVEN/nginx.conf:/nginx.conf:ro" --entrypoint nginx "$REPLY" \
         -e stderr -t -q -c /nginx.conf 2>&1 </dev/null) && return 0
+    status=$?
     given_end
+    if docker_silent || ((status == 125)); then run_failed 125 "$said" '' gateway; fi
     said=$(grep -m 1 -o '\[emerg\].*' <<<"$said" | cut -c 1-300) || said=''
     die "$EXIT_CONFIG" ".state/tls/server.crt: cannot be used with server.key: ${said:-nginx does not start with them}" \
         'give a certificate and its key as PEM files, the key without a password; running services were not touched'
@@ -109,7 +119,7 @@ service_apply() { # configuration to files -> APPLIED: what changed. Dies with 3
     secrets_unpublished "$KIT/.env"
     mkdir -p "$STATE"
     work_folder # here, not in the subshell below
-    once_sweep
+    once_sweep || true
     rm -rf -- "$STATE"/given.*
     gpu_memory memory.total
     if [[ -n "$REPLY" ]]; then
@@ -134,14 +144,7 @@ service_apply() { # configuration to files -> APPLIED: what changed. Dies with 3
         0) ;;
         3) die "$EXIT_CONFIG" 'the configuration is wrong: see above; running services were not touched' \
             "config.orig in $STATE has the files as they came" ;;
-        125)
-            service_reason "$(cat "$WORK/runtime-says")"
-            die "$EXIT_LOAD" 'Docker could not run the engine image: see above' "${REPLY:-scripts/load_images.sh loads it, if it is not there}"
-            ;;
-        *)
-            service_reason "$(cat "$WORK/runtime-says")"
-            die 1 "the configuration could not be applied (exit $status)" "$REPLY"
-            ;;
+        *) run_failed "$status" "$(cat "$WORK/runtime-says")" 'the configuration could not be applied' ;;
     esac
     applied_take "$WORK/answer"
     indented '    ' "$APPLIED"

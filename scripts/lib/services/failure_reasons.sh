@@ -19,6 +19,13 @@ service_reason() { # service_reason TEXT -> REPLY: what a known failure in TEXT 
         END { if (first in reason) print reason[first] }' <(failure_table) - <<<"$1")
 }
 
+docker_silent() { # Docker does not answer -> REPLY: what that means and what to do; status 1: it answers
+    local said
+    ! said=$(at_most 30 docker version --format '{{.Server.Version}}' 2>&1) || return 1
+    service_reason "$said"
+    [[ -n "$REPLY" ]] || service_reason 'cannot connect to the Docker daemon'
+}
+
 failure_table() { # on stdout: PATTERN => REASON -> REMEDY, a row each
     cat <<'TABLE'
 OOMKilled true => it was killed for memory -> raise memory_limit in config/models.json, or give the host more memory
@@ -92,6 +99,7 @@ no such device \(os error 19\)|\[Errno 19\] No such device => the file system be
 safetensors.*(error|incomplete|too large|too small|invalid)|HeaderTooLarge|MetadataIncompleteBuffer|file not fully covered|PytorchStreamReader failed|file might be corrupted|not a valid JSON file|could not parse ModelProto => a model file is truncated or damaged -> scripts/verify.sh finds which; when it finds none, the file was carried like that (a git-LFS pointer?): build the bundle again
 size mismatch for|KeyError: '(model\.|language_model\.|base_model\.)*(layers|embed_tokens|model|lm_head)\.|no module or parameter named|weights were not initialized from checkpoint|attempted to load weight .* into parameter => the weights do not fit the model's config.json: files of two models are mixed, or some are missing -> build the bundle again with the whole model from one source
 repo id must be in the form|the folder of '[^']*' does not exist|/models/[^ ]* (is not there|does not exist|is missing|not found) => the model's folder is not there -> compare "path" in config/models.json with the folders in models/
+cannot connect to the docker daemon|is the docker daemon running|error during connect: |error waiting for container: .*EOF => Docker does not answer -> systemctl start docker; journalctl -u docker says why it does not start
 after loading, its (layers|ID)|invalid (tar header|diffID)|wrong diff id|layers from manifest don't match|archive/tar: |gzip: invalid|unexpected EOF => a layer of an image is damaged, or is not the one that the image names -> scripts/verify.sh reads the kit again; when it is whole, the image is wrong since the bundle was built: build it again
 invalid mode: |invalid volume specification|too many colons => the kit lies below a folder with a colon in its name, which Docker cannot mount -> move the kit to a folder without one
 creating mount source path|bind source path does not exist|mounts denied|not shared from the host|error mounting "[^"]*" to rootfs at "/kit/.*read-only file system|no module named '?runtime([^a-z_]|$) => this Docker does not see the kit's folder (one of the snap store, in a virtual machine, or outside of the container that this runs in) -> move the kit below /home, or install Docker Engine from the distribution's packages; in a container: install the kit on the machine itself
@@ -119,7 +127,6 @@ client version .* is too (new|old)|maximum supported API version => the docker c
 authorization denied by plugin => a plug-in of Docker on this host forbids it -> ask whoever administers Docker here: the line names the plug-in and what it refused
 unable to resolve docker endpoint|unable to parse docker host|context "[^"]*"(: context)? (is )?not found => the docker client is set up for a Docker that is not there -> unset DOCKER_HOST DOCKER_CONTEXT DOCKER_TLS_VERIFY; docker context use default
 connect to the docker (daemon|API).*permission denied|permission denied.*docker (daemon|API)|docker\.sock: connect: permission denied => this user may not talk to Docker -> run as root, or join the group docker and log in anew
-cannot connect to the docker daemon|is the docker daemon running => Docker does not answer -> systemctl start docker; journalctl -u docker says why it does not start
 apparmor.*(fail|not found|unable|error|no such)|(unable|failed).*apparmor => AppArmor keeps the container from starting -> install apparmor (apparmor_parser), then restart apparmor and Docker
 cgroup.*(mountpoint|mounted|no such file|not supported|invalid|permission denied)|(unable|failed).*cgroup => Docker cannot use the control groups of this host -> mount them (systemd does), boot with cgroup_enable=memory; a nested container needs its own cgroup namespace
 additional propert|unsupported config option|unknown attribute => Compose is too old for compose.yaml -> install Compose 2.0 or later

@@ -31,6 +31,7 @@ compose() {
 service_failed() { # service_failed SERVICE WHAT: its last lines, the reason where known; noted for the end
     local service=$1 what=$2 log='' reason=''
     progress ''
+    ! docker_silent || die "$EXIT_START" "Docker stopped answering while $service started" "${REPLY#*: }; then scripts/deploy.sh start"
     [[ -z "$LOOK_ID" ]] || log=$(docker logs --since "$BRINGING_UP" --tail 200 "$LOOK_ID" 2>&1) || true
     redacted "$log"
     log=$REPLY
@@ -97,6 +98,14 @@ wait_for() { # wait_for SERVICE...: until all are healthy. Status 1 when one fai
     done
 }
 
+task_left() { # task_left TEXT: removes the container whose task containerd kept while Docker, which was starting it, died; status 1: TEXT names none
+    [[ "$1" =~ task\ ([0-9a-f]{64}):\ already\ exists ]] || return 1
+    local id=${BASH_REMATCH[1]}
+    [[ -n "$(docker ps --all --quiet --filter "id=$id" --filter "label=com.docker.compose.project=$PROJECT")" ]] || return 1
+    say '    a container that Docker had half started when it ended: made anew'
+    docker rm --force "$id" >/dev/null
+}
+
 bring_up() { # bring_up OPTION... -- SERVICE...: one group, up and healthy, or the end
     local options=() said status=0 service force=()
     while [[ "$1" != -- ]]; do
@@ -111,12 +120,17 @@ bring_up() { # bring_up OPTION... -- SERVICE...: one group, up and healthy, or t
     parent_lives
     say "    $*: starting"
     BRINGING_UP=$(date +%s)
-    said=$(compose up --detach --no-deps --no-build ${options[@]+"${options[@]}"} ${force[@]+"${force[@]}"} "$@" 2>&1 </dev/null) || status=$?
+    for service in "$@" last; do # one such container is told of at a time
+        status=0
+        said=$(compose up --detach --no-deps --no-build ${options[@]+"${options[@]}"} ${force[@]+"${force[@]}"} "$@" 2>&1 </dev/null) || status=$?
+        ((status != 0)) || break
+        task_left "$said" || break
+    done
     if ((status != 0)); then
         redacted "$said"
         said=$REPLY
         indented '      | ' "$said"
-        service_reason "$said"
+        docker_silent || service_reason "$said"
         die "$EXIT_START" "$* did not start${REPLY:+: $REPLY}"
     fi
     wait_for "$@" || die "$EXIT_START" "${SERVICE_FAULTS[0]}" "scripts/deploy.sh logs ${1} shows all of its log; start again with scripts/deploy.sh start"

@@ -57,7 +57,11 @@ carry_config() { # carry_config OLD
     runtime runtime.merge_config --network none -v "$STATE/config.carried:/carried" -v "$STATE/config.orig:/new:ro" -v "$orig:/orig:ro" \
         -v "$1/config:/mine:ro" -- --orig /orig --mine /mine --new /new --out /carried | head -c 1048576 >"$WORK/carry" || status=${PIPESTATUS[0]}
     carry_proven "$1/config" "$orig"
-    ((status == 0)) || die "$EXIT_CONFIG" "your configuration in $1/config could not be carried over" 'correct it there, then upgrade again'
+    case "$status" in
+        0) ;;
+        3) die "$EXIT_CONFIG" "your configuration in $1/config could not be carried over" 'correct it there, then upgrade again' ;;
+        *) run_failed "$status" "$(cat "$WORK/runtime-says")" "your configuration in $1/config could not be carried over" ;;
+    esac
     while IFS= read -r line; do
         if [[ "$line" == CONFLICT* ]]; then warn "$line"; else say "    $line"; fi
     done <"$WORK/carry"

@@ -41,8 +41,9 @@ upgrade_call() { # upgrade_call VERB WORD...: a verb of the other version, by it
 }
 
 upgrade_report() { # upgrade_report RESULT
-    local why
-    why=$(awk 'why == "" && /^error: / { why = substr($0, 8) } why == "" && /^FAIL/ { why = "smoke test: " $0 } END { print why }' "$WORK/said")
+    local why test='smoke test: '
+    [[ "$1" != 'not begun' ]] || test='' # it is the host's checks that failed
+    why=$(awk -v test="$test" 'why == "" && /^error: / { why = substr($0, 8) } why == "" && /^FAIL/ { why = test $0 } END { print why }' "$WORK/said")
     now
     {
         cat "$STATE/upgrade-report" 2>/dev/null || true
