@@ -37,7 +37,10 @@ class S3:
         """Raises SpecError: not an address, or boto3 is not installed. Asks nothing yet."""
         match = FORM.fullmatch(address)
         if match is None:
-            raise SpecError(f"not s3://BUCKET/PREFIX: {address!r}", remedy="credentials belong into the environment")
+            raise SpecError(
+                f"not s3://BUCKET/PREFIX: {address!r}",
+                remedy="as in s3://kits/knowflow; the server is named by AWS_ENDPOINT_URL",
+            )
         self._bucket, prefix = match["bucket"], match["prefix"]
         self._prefix, self._jobs = f"{prefix}/" if prefix else "", jobs
         self.address = address.rstrip("/")

@@ -43,8 +43,12 @@ class S3Server:
     def __enter__(self) -> S3Server:
         argv = [sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", str(self.port)]
         self._process = Process(argv, self._work / f"{self.bucket}.log", self._environment)
-        self._process.wait_until(lambda: listening(self.port), 60, "the S3 server")
-        self.client().create_bucket(Bucket=self.bucket)
+        try:
+            self._process.wait_until(lambda: listening(self.port), 60, "the S3 server")
+            self.client().create_bucket(Bucket=self.bucket)
+        except BaseException:
+            self._process.stop()
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
