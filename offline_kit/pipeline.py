@@ -6,6 +6,8 @@ always one that ``verify`` has read whole; a failed build leaves the store and a
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from offline_kit.bundle.write.copy_unpacker import carry_unpacker
 from offline_kit.bundle.write.kit_folder import lay_kit
 from offline_kit.bundle.write.pack import pack
 from offline_kit.bundle.write.staging import check_space, publish, stage
-from offline_kit.common.errors import DigestMismatch, SpecError
+from offline_kit.common.errors import DigestMismatch, DiskError, SpecError
 from offline_kit.common.files import disk_errors
 from offline_kit.host.render import Origin, render
 from offline_kit.intake.fetch import Blobs, fetch, missing_bytes, payload_bytes
@@ -84,6 +86,7 @@ def build(
         raise SpecError(f"{version} is the version of the base itself", remedy="give the new bundle another version")
     if shape.base_path:
         check_base_signers(shape.base_path, project.policies)
+    _check_writable(output)
     lock = current_lock(project, session, locked=locked)
     warn_of_target(project, lock, session)
     for name, policy in project.policies:
@@ -134,6 +137,58 @@ def build(
         f"the packed file is not what the lock says; nothing was left at {final}\n{found}",
         remedy="a local file changed while it was packed, or a disk is failing; run the build again",
     )
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a build would do. Bytes; ``fetch``: into the store; ``write``: of the bundle, at most; ``free``: at the output."""
+
+    name: str
+    fetch: int
+    write: int
+    free: int
+    free_store: int
+    together: bool
+
+    @property
+    def fits(self) -> bool:
+        """Whether there is room for both, which may lie on one disk."""
+        if self.together:
+            return self.fetch + self.write <= self.free
+        return self.write <= self.free and self.fetch <= self.free_store
+
+
+def preview(
+    manifest_path: Path, version: str, output: Path, session: Session, *, locked: bool, policies: Policies = ()
+) -> Preview:
+    """What a build without a base would fetch and write, from the lock, which is made as by a build. Raises as ``build``."""
+    if not VERSION.fullmatch(version):
+        raise SpecError(f"not a version: {version!r}", remedy="letters, digits, '.', '_' and '-', 63 at most")
+    project = open_project(manifest_path, policies)
+    folder = _check_writable(output)
+    lock = current_lock(project, session, locked=locked)
+    warn_of_target(project, lock, session)
+    root = session.store.root
+    return Preview(
+        f"{lock.name}-{version}",
+        missing_bytes(lock, session.store),
+        payload_bytes(lock),
+        shutil.disk_usage(folder).free,
+        shutil.disk_usage(root).free,
+        folder.stat().st_dev == root.stat().st_dev,
+    )
+
+
+def _check_writable(output: Path) -> Path:
+    """The nearest folder of ``output`` that there is. Raises DiskError where nothing can be written into it."""
+    whole = output.resolve()
+    folder = next(place for place in (whole, *whole.parents) if place.exists())
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        what = f"nothing can be written there: {error.strerror}"
+        raise DiskError(what, where=str(folder), remedy="name another folder with --output") from error
 
 
 def rehearse(source: Path, extent: Extent, session: Session) -> RehearsalRecord:

@@ -17,6 +17,7 @@ from offline_kit.cli import options
 from offline_kit.cli.size_options import parse_size, part_size
 from offline_kit.cli.trust.record import record_bundle
 from offline_kit.cli.trust.sign import sign_with
+from offline_kit.common.errors import DiskError
 from offline_kit.common.output import answer
 from offline_kit.common.progress import Progress
 from offline_kit.common.units import size
@@ -68,6 +69,7 @@ class _Build(click.Command):
 @click.option(
     "--public", type=click.Path(path_type=Path, dir_okay=False), help="With --sign command: the public key, a PEM file."
 )
+@click.option("--dry-run", is_flag=True, help="Lock and check, say what would be fetched and written, and stop.")
 @options.rehearse
 @options.medium
 @options.record
@@ -89,6 +91,7 @@ def build(
     locked: bool,
     key: str | None,
     public: Path | None,
+    dry_run: bool,
     rehearse: Extent | None,
     medium: Medium | None,
     record: bool,
@@ -109,6 +112,11 @@ def build(
     """
     started = time.monotonic()
     progress = options.progress(quiet, log_format)
+    if dry_run:
+        session = options.session(store, jobs, options.transfers(limit_rate, mirrors, min_rate), progress)
+        found = pipeline.preview(manifest, version, output, session, locked=locked, policies=options.policies(policy))
+        _tell_preview(found, session.store.root, output)
+        return
     shape = pipeline.Shape(f".{form}", part_size(split, medium, "--split"), read_head(base) if base else None, base)
     result = pipeline.build(
         manifest,
@@ -129,6 +137,17 @@ def build(
     if record:
         record_bundle(result.path, [signed.public] if signed else [], medium, progress, just_written=True)
     answer(result.path)
+
+
+def _tell_preview(found: pipeline.Preview, store: Path, output: Path) -> None:
+    """Says what a build would do. Raises DiskError: there is no room for it."""
+    answer(f"would fetch {size(found.fetch)} into {store} ({size(found.free_store)} free)")
+    answer(f"would write {found.name}, {size(found.write)} at most, into {output.resolve()} ({size(found.free)} free)")
+    if not found.fits:
+        both = ", both on one disk" if found.together else ""
+        raise DiskError(
+            f"there is no room for it{both}", where=str(output), remedy="free space, or --output and --store elsewhere"
+        )
 
 
 def _report_built(built: pipeline.Built, seconds: float, progress: Progress) -> None:

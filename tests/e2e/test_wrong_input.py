@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,6 +63,22 @@ def test_what_init_writes_is_built(offline_kit: Kit, registry: Registry, hub: Hu
         done = offline_kit(*command, *store, cwd=tmp_path / "site", env=env)
         assert done.returncode == 0, done.stderr
     assert (tmp_path / "site/site-v1.tar.gz").exists()
+
+
+def test_what_a_build_would_do_is_told_before_it_fetches(offline_kit: Kit, manifest: Path, tmp_path: Path) -> None:
+    arguments: list[str | Path] = ["build", "--version", "v1", "-m", manifest, "--store", tmp_path / "store"]
+    done = offline_kit(*arguments, "-o", "/proc/none")
+    assert done.returncode == 9
+    assert "/proc: nothing can be written there" in done.stderr and "--output" in done.stderr
+    assert not list((tmp_path / "store/blobs/sha256").iterdir())
+    done = offline_kit(*arguments, "--dry-run", "-o", tmp_path / "new")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^would fetch .*iB into .* free\)\nwould write \S+-v1, .*iB at most, into ", done.stdout)
+    assert not (tmp_path / "new").exists()
+    lock = json.loads(manifest.with_suffix(".lock.json").read_text())
+    files = [file for model in lock["models"].values() for file in model["files"]]
+    weights = [file["sha256"].rpartition(":")[2] for file in files if file["path"].endswith(".safetensors")]
+    assert weights and not any((tmp_path / "store/blobs/sha256" / digest).exists() for digest in weights)
 
 
 def test_no_manifest(offline_kit: Kit, tmp_path: Path) -> None:
