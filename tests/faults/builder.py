@@ -24,23 +24,24 @@ LOCK, KEY = "project/manifests/demo.lock.json", "release.key"
 _PLACES = ("--manifest", "project/manifests/demo.yaml", "--store", "store")
 _BUILD = ("build", "--locked", "--version", "v1", "--output", "out", *_PLACES)
 
-# Runs the command; at the AT-th time that it makes, replaces or removes a name that matches WHERE, it gets the signal NUMBER.
-# The count goes to COUNTED at its end. The interpreter itself tells of these calls (sys.addaudithook).
+# Runs the command; at the AT-th time that it makes, replaces or removes a name that matches WHERE, it gets the signal NUMBER;
+# where READS is yes, at the AT-th time that it opens one. The count goes to COUNTED at its end. The interpreter itself tells of
+# these calls (sys.addaudithook).
 _INTERRUPTED = """
 import atexit, os, re, sys
-at, number, where, counted = int(sys.argv[1]), int(sys.argv[2]), re.compile(sys.argv[3]), sys.argv[4]
+at, number, where, counted, reads = int(sys.argv[1]), int(sys.argv[2]), re.compile(sys.argv[3]), sys.argv[4], sys.argv[5]
 count = 0
 CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link")
 def watch(event, arguments):
     global count
-    written = event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
-    if (written or event in CHANGES) and isinstance(arguments[0], (str, os.PathLike)) and where.search(os.fspath(arguments[0])):
+    opened = event == "open" and (reads == "yes" or arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+    if (opened or event in CHANGES) and isinstance(arguments[0], (str, os.PathLike)) and where.search(os.fspath(arguments[0])):
         count += 1
         if count == at:
             os.kill(os.getpid(), number)
 sys.addaudithook(watch)
 atexit.register(lambda: open(counted, "w").write(str(count)))
-sys.argv[:5] = ["offline-kit"]
+sys.argv[:6] = ["offline-kit"]
 from offline_kit.cli.main import main
 main()
 """
@@ -80,7 +81,7 @@ STAGES = {
         ("join", PARTS, "--output", "joined"), (*_PROJECT, "parts"), ("joined/demo-v1.tar.gz",), "joined/",
         reads="parts/demo-v1.tar.gz.002",
     ),
-    "verify": Stage(("verify", BUNDLE), (*_PROJECT, "out"), (), "", (), BUNDLE),
+    "verify": Stage(("verify", BUNDLE), (*_PROJECT, "out"), (), BUNDLE, (), BUNDLE),
     "unpack": Stage(("unpack", BUNDLE, "target"), (*_PROJECT, "out"), ("target/demo-v1",), r"^(?!/)|target/", (), BUNDLE),
 }  # fmt: skip
 
@@ -147,8 +148,9 @@ class Workspace:
         )  # fmt: skip
 
     def run_interrupted(self, at: int, number: int, counted: Path) -> subprocess.CompletedProcess[str]:
-        """The stage, which gets a signal at its ``at``-th change of a name; 0: only counts them."""
+        """The stage, which gets a signal at its ``at``-th change of a name, or opened file where it makes none; 0: counts."""
         hook: list[str | Path] = [sys.executable, "-c", _INTERRUPTED, str(at), str(int(number)), self.spec.changes, counted]
+        hook.append("no" if self.spec.makes else "yes")
         return self._run([*hook, *self.spec.command], None)
 
     def _run(self, command: Sequence[str | Path], env: Mapping[str, str] | None) -> subprocess.CompletedProcess[str]:

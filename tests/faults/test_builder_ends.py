@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import shutil
 import signal
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.faults.builder import Template, Workspace
+from tests.faults.builder import BUNDLE, Template, Workspace
 from tests.faults.disks import Disk
 from tests.faults.table import cells
 from tests.faults.test_builder_disks import one_line
@@ -134,14 +133,12 @@ def test_power_cut(template: Template, fault_hub: Hub, tmp_path: Path, stage: st
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_verify_ends_early(template: Template, tmp_path: Path, number: signal.Signals) -> None:
     work = template.workspace("verify", tmp_path)
-    bundle = tmp_path / "out/demo-v1.tar.gz"
-    with bundle.open("ab") as file:  # long enough to be met in the middle
-        file.truncate(8 << 30)
+    bundle = tmp_path / BUNDLE
     state = bundle.stat()
-    run = work.start()
-    time.sleep(1.5)
-    run.send_signal(number)
-    _, talk = run.communicate(timeout=60)
-    assert run.returncode == (130 if number != signal.SIGKILL else -9), talk
-    assert number == signal.SIGKILL or "interrupted -> " in one_line(talk)
-    assert (bundle.stat().st_mtime_ns, bundle.stat().st_size) == (state.st_mtime_ns, state.st_size)
+    assert work.run_interrupted(0, number, tmp_path / "count").returncode == 0
+    last = int((tmp_path / "count").read_text())
+    for at in sorted({1, last}):
+        ended = work.run_interrupted(at, number, tmp_path / "count")
+        assert ended.returncode == (130 if number != signal.SIGKILL else -9), ended.stderr
+        assert number == signal.SIGKILL or "interrupted -> " in one_line(ended.stderr)
+        assert (bundle.stat().st_mtime_ns, bundle.stat().st_size) == (state.st_mtime_ns, state.st_size)
