@@ -18,12 +18,14 @@ from offline_kit.bundle.read.inspect import Head
 from offline_kit.bundle.signature.bases import check_base_signers
 from offline_kit.bundle.signature.sign import remove_stale_signatures
 from offline_kit.bundle.verify.verify import Report, verify
+from offline_kit.bundle.write.build_context import base_of, lay_context
 from offline_kit.bundle.write.copy_unpacker import carry_unpacker
 from offline_kit.bundle.write.kit_folder import lay_kit
 from offline_kit.bundle.write.pack import pack
 from offline_kit.bundle.write.staging import check_space, publish, stage
 from offline_kit.common.errors import DigestMismatch, DiskError, SpecError
 from offline_kit.common.files import disk_errors
+from offline_kit.host import assets
 from offline_kit.host.render import Origin, render
 from offline_kit.intake.fetch import Blobs, fetch, missing_bytes, payload_bytes
 from offline_kit.intake.scan.scan import scan
@@ -203,6 +205,43 @@ def rehearse(source: Path, extent: Extent, session: Session) -> RehearsalRecord:
         blobs = fetch(lock, project.manifest, project.folder, session)
         lock = complete_lock(project, lock, session, locked=False)
         return _rehearse(_lay_out(project, lock, "rehearsal", Origin(project.manifest.digest)), lock, extent, blobs, session)
+
+
+def lay_image_context(
+    manifest_path: Path,
+    version: str,
+    folder: Path,
+    session: Session,
+    *,
+    locked: bool,
+    models: bool,
+    base: str | None = None,
+    policies: Policies = (),
+) -> Path:
+    """Makes ``folder``, from which ``docker build`` makes the image that serves all models alone; gives it back.
+
+    ``models``: whether they are in it, each file proven, a layer a shard; ``base``: in place of the manifest's engine image.
+    Raises as ``build``.
+    """
+    project = open_project(manifest_path, policies)
+    if folder.exists():
+        raise SpecError("is there already", where=str(folder), remedy="name a folder that is not there, or remove it")
+    lock = current_lock(project, session, locked=locked)
+    with session.store.in_use(), stage(folder) as made:
+        lock = complete_lock(project, lock, session, locked=locked)
+        wanted: dict[str, dict[str, object]] = {"images": {}, "files": {}, **({} if models else {"models": {}})}
+        asked = project.manifest.model_copy(update=wanted)
+        part = lock.model_copy(update=wanted)
+        blobs = fetch(part, asked, project.folder, session)
+        scan(part, project.manifest.scan, blobs.path, project.folder, session)
+        entries = _lay_out(project, lock, version, Origin(project.manifest.digest))
+        image = base or base_of(lock.images["engine"])
+        settings = project.services.settings
+        ports = (settings.router_port, *(model.port for model in settings.models))
+        with disk_errors(folder):
+            lay_context(entries, assets.unified(), blobs.path, made / folder.name, image, version, ports, models=models)
+            (made / folder.name).rename(folder)
+    return folder
 
 
 def _rehearse(entries: tuple[Entry, ...], lock: Lock, extent: Extent, blobs: Blobs, session: Session) -> RehearsalRecord:

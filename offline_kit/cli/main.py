@@ -33,6 +33,7 @@ _NAMES = (
     "build",
     "rehearse",
     "release",
+    "context",
     "verify",
     "keygen",
     "sign",
@@ -48,6 +49,7 @@ _NAMES = (
 _FOLDERS = {
     "init": "start.",
     "doctor": "start.",
+    "context": "image.",
     "keygen": "trust.",
     "sign": "trust.",
     "record": "trust.",

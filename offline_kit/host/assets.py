@@ -55,6 +55,12 @@ def runtime() -> dict[str, bytes]:
     return {f"runtime/{path.relative_to(folder).as_posix()}": _read(path) for path in sorted(folder.rglob("*.py"))}
 
 
+def unified() -> dict[str, bytes]:
+    """The program of the unified image: the runtime and what runs it, as Python finds them. Raises DiskError."""
+    paths = [_PACKAGE / "__init__.py", *(path for name in ("runtime", "unified") for path in (_PACKAGE / name).rglob("*.py"))]
+    return {f"offline_kit/{path.relative_to(_PACKAGE).as_posix()}": _read(path) for path in sorted(paths)}
+
+
 def monitoring() -> dict[str, bytes]:
     """Alert rules and dashboards, as the operator gets them. Raises DiskError."""
     folder = root() / "config/monitoring"

@@ -7,7 +7,7 @@ added is looked at itself, headers and config.json only; a model that cannot be 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from . import parsers
 from .gpu_plan import architecture, tensor_table
@@ -20,11 +20,15 @@ from .settings.model import DOTENV, ENGINE_YAML, ENVIRONMENT_YAML, KEYS, MODELS_
 from .settings.text_file import AT_MOST, read_text
 
 
-def read(kit: Path, *, need_key: bool = True) -> Tuple[Settings, Dict[str, str]]:
-    """The settings of the kit in the folder ``kit``, and its deploy/kit.env. Raises ConfigError, OSError."""
+def read(kit: Path, *, need_key: bool = True, dotenv: Optional[str] = None) -> Tuple[Settings, Dict[str, str]]:
+    """The settings of the kit in the folder ``kit``, and its deploy/kit.env. ``dotenv``: in place of its .env.
+
+    Raises ConfigError, OSError.
+    """
     mistakes: List[Mistake] = []
     facts = parse.dotenv(read_text(kit, "deploy/kit.env"), mistakes)
-    dotenv = read_text(kit, DOTENV) if (kit / DOTENV).exists() else ""
+    if dotenv is None:
+        dotenv = read_text(kit, DOTENV) if (kit / DOTENV).exists() else ""
     settings = load.load_settings(
         read_text(kit, MODELS_JSON),
         read_text(kit, ENGINE_YAML),

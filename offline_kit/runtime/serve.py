@@ -37,10 +37,11 @@ _OFFLINE = {
 }
 
 
-def argv(settings: Settings, key: str) -> List[str]:
-    """The command that serves the model ``key``. Raises KeyError."""
+def argv(settings: Settings, key: str, socket: Optional[str] = None) -> List[str]:
+    """The command that serves the model ``key``, on all addresses or on the Unix socket ``socket``. Raises KeyError."""
     model = settings.model(key)
-    words = ["vllm", "serve", model.path, "--host", "0.0.0.0", "--port", str(PORT), "--served-model-name", model.name]
+    place = ["--uds", socket] if socket else ["--host", "0.0.0.0", "--port", str(PORT)]
+    words = ["vllm", "serve", model.path, *place, "--served-model-name", model.name]
     for flag, value in merged(settings, model).items():
         words += _words(flag, value)
     return words
@@ -117,6 +118,8 @@ def main(arguments: Optional[List[str]] = None) -> int:
     parser.add_argument(
         "--config", default=CONFIG, metavar="DIR", help="folder of models.json and vllm_config.yaml (%(default)s)"
     )
+    parser.add_argument("--socket", metavar="PATH", help="listen on this Unix socket alone")
+    parser.add_argument("--cache", default=CACHE, metavar="DIR", help="folder that it may write (%(default)s)")
     parser.add_argument("--print", action="store_true", help="print the command and exit")
     options = parser.parse_args(arguments)
     try:
@@ -125,7 +128,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
             (folder / "models.json").read_text("utf-8"), (folder / "vllm_config.yaml").read_text("utf-8")
         )
         settings = parsers.of_container(settings, options.key, os.environ)
-        command = argv(settings, options.key)
+        command = argv(settings, options.key, options.socket)
         path = settings.model(options.key).path
     except ConfigError as error:
         print(error, file=sys.stderr)
@@ -147,7 +150,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
         return 3
     compiler = any(shutil.which(name) for name in ("g++", "clang++"))
     device = os.environ.get("OFFLINE_KIT_DEVICE", "nvidia")
-    env = environment({**vocabularies(path), **os.environ}, device, compiler=compiler)
+    env = environment({**vocabularies(path), **os.environ}, device, options.cache, compiler=compiler)
     seed(os.environ.get("VLLM_CACHE_ROOT"), Path(env["VLLM_CACHE_ROOT"]))
     print(f"serving {options.key}: {shlex.join(command)}", file=sys.stderr, flush=True)
     try:

@@ -30,8 +30,9 @@ def allowed() -> dict[str, set[str]]:
     contracts = read_contracts()
     layers = [[name.split(".")[1] for name in row.split(" | ")] for row in contracts[0]["layers"]]
     below = {name: {other for row in layers[at + 1 :] for other in row} for at, row in enumerate(layers) for name in row}
-    alone = contracts[1]
-    below["runtime"] -= {name.split(".")[1] for name in alone["forbidden_modules"]}
+    for alone in (contract for contract in contracts if contract["type"] == "forbidden"):
+        for source in (name for name in alone["source_modules"] if name.count(".") == 1):
+            below[source.split(".")[1]] -= {name.split(".")[1] for name in alone["forbidden_modules"]}
     return below
 
 
@@ -78,7 +79,7 @@ def test_a_long_file_says_why_it_is_one() -> None:
 def test_everything_that_is_shown_goes_one_way_out() -> None:
     """``common/output.py`` redacts and escapes: whoever writes beside it shows what hubs, registries and bundles say."""
     direct = re.compile(r"click\.(?:secho|echo)\(|(?<![\w.])print\(|print_exc\(|std(?:out|err)\.write\(")
-    alone = ("runtime/", "bundle/unpack.py", "common/output.py")
+    alone = ("runtime/", "unified/", "bundle/unpack.py", "common/output.py")
     for file in (REPOSITORY / "offline_kit").rglob("*.py"):
         name = str(file.relative_to(REPOSITORY / "offline_kit"))
         if not name.startswith(alone):

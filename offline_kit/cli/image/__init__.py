@@ -1,0 +1,1 @@
+"""What becomes an image instead of a bundle."""

@@ -1,0 +1,125 @@
+"""What the unified image runs, from its folder /app and the variables of its container.
+
+Rules: /app is read as a kit is (``runtime.kit``), by the same reader; what stands in a kit's .env are variables here; every
+mistake is told before an engine starts; no engine gets the key of clients or a token.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from offline_kit.runtime import kit, parsers
+from offline_kit.runtime.settings.json_text import parse_json
+from offline_kit.runtime.settings.model import DOTENV, MODELS_JSON, ConfigError, Mistake, Model, Settings, port_variable
+from offline_kit.runtime.settings.placement import place
+from offline_kit.runtime.settings.replicas import Engine, engines, expand_replicas
+from offline_kit.runtime.settings.text_file import AT_MOST, read_text
+
+APP = Path("/app")
+CACHE = Path("/var/lib/offline-kit/cache")
+_VARIABLES = ("VLLM_ROUTER_PORT", "CUDA_VISIBLE_DEVICES", "OFFLINE_KIT_DEVICE", "OFFLINE_KIT_BIND", "VLLM_API_KEY")
+_NOT_FOR_ENGINES = re.compile(r"VLLM_API_KEY|HF_TOKEN|HUGGING_FACE_HUB_TOKEN|VLLM_[A-Z0-9_]+_PORT")
+_CONFIGURATIONS = ("config.json", "params.json")
+# Of other places: what a message for a kit says there is to do.
+_INSTEAD = {DOTENV: "a variable of the container (docker run --env)"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One engine: the command, its environment, the socket that it answers on, and the GPUs that it takes."""
+
+    key: str
+    model: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    socket: Path
+    gpus: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The settings, and what is to run: the jobs in groups, in the order of starting."""
+
+    settings: Settings
+    groups: tuple[tuple[Job, ...], ...]
+
+
+def read(app: Path, environment: Mapping[str, str], sockets: Path, cache: Path = CACHE) -> Plan:
+    """The plan for the configuration and models below ``app``. Raises ConfigError, OSError."""
+    if not (app / "models").is_dir() or not any((app / "models").iterdir()):
+        what, remedy = "there is no model in it", f"docker run -v FOLDER:{app}/models:ro, with a folder for each model"
+        raise ConfigError([Mistake(f"{app}/models", "", what, remedy)])
+    settings = _settings(app, environment)
+    unreadable = [mistake for model in settings.models for mistake in _check_folder(app, model)]
+    asked, mistakes = expand_replicas(settings)
+    if mistakes or unreadable:
+        raise ConfigError([*mistakes, *unreadable])
+    placed, mistakes = place(asked)
+    if mistakes:
+        raise ConfigError(mistakes)
+    found = {
+        engine.key: _job(engine, settings, placed.gpus[engine.key], app, environment, sockets, cache)
+        for engine in engines(settings)
+    }
+    return Plan(settings, tuple(tuple(found[key] for key in group) for group in placed.order))
+
+
+def _settings(app: Path, environment: Mapping[str, str]) -> Settings:
+    try:
+        return kit.read(app, need_key=False, dotenv=_dotenv(app, environment))[0]
+    except ConfigError as error:
+        raise ConfigError(
+            [dataclasses.replace(mistake, file=_INSTEAD.get(mistake.file, mistake.file)) for mistake in error.mistakes]
+        ) from error
+
+
+def _dotenv(app: Path, environment: Mapping[str, str]) -> str:
+    """What of ``environment`` a kit has in its .env."""
+    try:
+        models = parse_json(read_text(app, MODELS_JSON), at_most=AT_MOST)["models"]
+        ports = [port_variable(key) for key in models]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        ports = []  # whoever reads models.json says what is wrong with it
+    names = [name for name in (*_VARIABLES, *ports) if environment.get(name)]
+    return "".join(f"{name}={environment[name]}\n" for name in names)
+
+
+def _check_folder(app: Path, model: Model) -> list[Mistake]:
+    """What keeps this user from reading the files of ``model``."""
+    folder = app / "models" / model.folder
+    names = [path for path in folder.iterdir() if path.suffix in (".safetensors", ".json")] if folder.is_dir() else []
+    field = f"models.{model.key}.path"
+    closed = [path for path in names if not os.access(path, os.R_OK)]
+    if closed:
+        what = f"{closed[0]} cannot be read by user {os.getuid()}"
+        return [Mistake(MODELS_JSON, field, what, "chmod -R a+rX the folder, or docker run --user")]
+    if not any((folder / name).is_file() for name in _CONFIGURATIONS):
+        return [Mistake(MODELS_JSON, field, f"{folder} has no config.json", "mount the folder of the model there")]
+    return []
+
+
+def _job(
+    engine: Engine,
+    settings: Settings,
+    gpus: tuple[str, ...],
+    app: Path,
+    environment: Mapping[str, str],
+    sockets: Path,
+    cache: Path,
+) -> Job:
+    model, socket = engine.model, sockets / f"{engine.key}.sock"
+    command = [sys.executable, "-m", "offline_kit.runtime.serve", model.key, "--config", str(app / "config")]
+    command += ["--socket", str(socket), "--cache", str(cache / engine.key)]
+    around = {name: value for name, value in environment.items() if not _NOT_FOR_ENGINES.fullmatch(name)}
+    # Lines appear in the log when they are written, not when a buffer is full.
+    around |= {"OFFLINE_KIT_DEVICE": settings.device, "PYTHONUNBUFFERED": "1", **parsers.to_container(model)}
+    around |= {**settings.environment, **model.environment}
+    if settings.device == "nvidia":
+        around["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
+    return Job(engine.key, model.key, tuple(command), around, socket, gpus)
