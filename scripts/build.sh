@@ -26,7 +26,7 @@ all models of the manifest alone, by 'docker run' (docs/unified-image.md).
   --unified              the image that serves all models alone: with the models in it, fetched and proven by offline-kit, one layer
                          a file of weights, and every file of the finished image proven once more
   --skip-models          no models in it: they are mounted (docker run -v MODELS:/app/models). The engine image never has any
-  --manifest FILE        of the models and their configuration; default: manifests/knowflow.yaml
+  --manifest FILE        of the models and their configuration; default: that of manifests/, here or above
   --locked, --store DIR  as for offline-kit build
   --push                 push it when it is built
   --dry-run              print the commands only
