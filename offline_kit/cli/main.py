@@ -41,12 +41,14 @@ _NAMES = (
     "inspect",
     "diff",
     "unpack",
+    "push",
     "split",
     "join",
     "store",
     "schema",
 )
 _FOLDERS = {
+    "push": "registry.",
     "init": "start.",
     "doctor": "start.",
     "context": "image.",

@@ -48,7 +48,7 @@ def is_ours(start: bytes) -> bool:
 def observe(span: MultiFile, jobs: int | None, quick: bool, progress: Progress) -> Evidence:
     """The evidence of the bundle in ``span``. Raises OSError."""
     evidence = Evidence("bundle")
-    members = _scan(span, evidence)
+    members = scan(span, evidence)
     policy = KeepPolicy()
     total = sum(item.length for item in members)
 
@@ -69,7 +69,7 @@ def observe(span: MultiFile, jobs: int | None, quick: bool, progress: Progress) 
     return evidence
 
 
-def _scan(span: MultiFile, evidence: Evidence) -> list[Member]:
+def scan(span: MultiFile, evidence: Evidence) -> list[Member]:
     """Every member that can be found, in order."""
     members: list[Member] = []
     offset, size = 0, span.size

@@ -161,13 +161,13 @@ class HttpClient:
         Raises RetryableError (also where a body that is read as it is sent would have to begin anew), NetworkError.
         """
         with translate_errors(url):
+            refused = auth.header() if auth else None  # before it is sent: another thread may renew it meanwhile
             reply = self._send_once(method, url, headers, auth, data)
-            if reply.status == 401 and auth is not None:
-                refused = auth.header()
-                if auth.renew(reply.headers.get("WWW-Authenticate", ""), refused):
-                    if data is not None and not isinstance(data, bytes):
-                        raise RetryableError("the login had to be renewed", 0.0)
-                    reply = self._send_once(method, url, headers, auth, data)
+            told = reply.headers.get("WWW-Authenticate", "")
+            if reply.status == 401 and auth is not None and auth.renew(told, refused):
+                if data is not None and not isinstance(data, bytes):
+                    raise RetryableError("the login had to be renewed", 0.0)
+                reply = self._send_once(method, url, headers, auth, data)
             if reply.status == 407:
                 raise closed_proxy(url)
             if reply.status in _PASSING or (reply.status >= 500 and reply.status != _NEVER):

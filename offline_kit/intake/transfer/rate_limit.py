@@ -9,17 +9,18 @@ _SILENCE = 0.3  # of the window: what one silence counts at most
 
 
 class TransferStats:
-    """What a run cost: ``fetched`` and ``reused`` in bytes, ``retried`` in attempts."""
+    """What a run cost: ``fetched``, ``reused`` and ``sent`` in bytes, ``retried`` in attempts."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self.fetched = self.reused = self.retried = 0
+        self.fetched = self.reused = self.retried = self.sent = 0
 
-    def add(self, *, fetched: int = 0, reused: int = 0, retried: int = 0) -> None:
+    def add(self, *, fetched: int = 0, reused: int = 0, retried: int = 0, sent: int = 0) -> None:
         with self._lock:
             self.fetched += fetched
             self.reused += reused
             self.retried += retried
+            self.sent += sent
 
 
 class TooSlow(Exception):

@@ -1,0 +1,291 @@
+"""One repository of a registry that is pushed to, over the OCI distribution API.
+
+Rules: a blob is asked for before it is sent; what was sent of it is kept as far as the registry keeps it: after a failure it is
+asked how far it came, and goes on from there; a blob that ends under another digest is refused by the registry and told here;
+uploads go to the registry's own origin and to no other.
+"""
+
+from __future__ import annotations
+
+import re
+import urllib.parse
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from offline_kit.common.digest import Digest, Hasher
+from offline_kit.common.errors import BundleDamaged, DigestMismatch, Interrupted, KitError, NetworkError, NotFound
+from offline_kit.intake.sources.registry_api import ACCEPT, Repository
+from offline_kit.intake.transfer.body import iter_body
+from offline_kit.intake.transfer.http_client import HttpClient
+from offline_kit.intake.transfer.http_errors import RetryableError, refusal, server_words
+from offline_kit.intake.transfer.messages import Body, Reply
+from offline_kit.intake.transfer.origins import same_origin
+from offline_kit.spec.names import ImageReference
+
+Read = Callable[[int, int], Iterator[memoryview | bytes]]
+SMALLEST = 64 << 10  # bytes of a piece
+_OCTETS = {"Content-Type": "application/octet-stream"}
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A blob to be sent: ``read`` gives so many bytes from a place."""
+
+    digest: Digest
+    size: int
+    title: str
+    read: Read
+
+
+class Target(Repository):
+    """The repository; ``chunk``: bytes that one request carries at most."""
+
+    def __init__(self, reference: ImageReference, client: HttpClient, *, insecure: bool, chunk: int) -> None:
+        super().__init__(reference, client, insecure=insecure)
+        self.chunk, self.name = chunk, f"{reference.registry}/{reference.repository}"
+
+    def has(self, digest: Digest, size: int) -> bool:
+        """Whether the registry has the blob. Raises DigestMismatch where it has one of another size."""
+        reply = self._ask("HEAD", f"{self.base}/blobs/{digest}")
+        if reply.status == 200:
+            told = reply.headers.get("Content-Length", str(size))
+            if told != str(size):
+                what = f"has {digest} with {told[:20]} bytes, it must be {size}"
+                raise DigestMismatch(what, where=self.name, remedy="its storage is damaged: whoever runs it has to look")
+            return True
+        if reply.status in (301, 302, 303, 307, 308):  # to where its bytes are
+            return True
+        if reply.status == 404:
+            return False
+        raise self.refuse(reply, f"a question for {digest.short}")
+
+    def tagged(self, tag: str) -> Digest | None:
+        """The digest of the manifest that the tag names, as its bytes are; None where there is none."""
+        reply = self._client.read(f"{self.base}/manifests/{tag}", headers={"Accept": ACCEPT}, auth=self.auth)
+        if reply.status == 404:
+            return None
+        if reply.status != 200:
+            raise self.refuse(reply, f"the manifest {tag}")
+        return Digest.of(reply.body)
+
+    def put_manifest(self, tag: str, content: bytes, media_type: str) -> None:
+        """Puts the manifest under ``tag``. Raises KitError."""
+        reply = self._ask("PUT", f"{self.base}/manifests/{tag}", {"Content-Type": media_type}, content)
+        if reply.status not in (200, 201, 202):
+            raise self.refuse(reply, f"the manifest {tag}")
+
+    def mount(self, digest: Digest, origin: str) -> bool:
+        """Whether the registry takes the blob from the repository ``origin`` of its own."""
+        query = urllib.parse.urlencode({"mount": str(digest), "from": origin})
+        reply = self._ask("POST", f"{self.base}/blobs/uploads/?{query}", body=b"")
+        return reply.status == 201
+
+    def push(self, upload: Upload, advance: Callable[[int], None]) -> None:
+        """Sends the blob. Raises KitError."""
+        run = _Run(self, upload, advance)
+        self._client.retrying(f"{self.name} {upload.title}", run.attempt, lambda: run.furthest)
+
+    def read_back(self, digest: Digest, size: int, advance: Callable[[int], None]) -> None:
+        """Reads the blob from the registry and proves it. Raises DigestMismatch, NetworkError."""
+
+        def attempt() -> Digest:
+            hasher = Hasher()
+            with self._client.get(f"{self.base}/blobs/{digest}", {}, self.auth) as response:
+                if response.status_code != 200:
+                    raise refusal(response.status_code, str(response.reason), f"reading back {digest.short}", response.url)
+                for piece in iter_body(response, self._client.chunk, self._client.least_rate(), size):
+                    hasher.update(piece)
+                    self._client.spend(len(piece))
+            if hasher.size < size:
+                raise RetryableError(f"ends after {hasher.size} of {size} bytes")
+            return hasher.digest()
+
+        if (found := self._client.retrying(self.name, attempt)) != digest:
+            what = f"gives back {found} for {digest}"
+            raise DigestMismatch(what, where=self.name, remedy="its storage or something before it changes bytes")
+        advance(size)
+
+    def refuse(self, reply: Reply, title: str) -> KitError:
+        """The error for an answer that is no success."""
+        said = server_words(reply.body)
+        if reply.status in (401, 403):
+            return self.auth.denied(said)
+        where = reply.url.partition("?")[0]
+        if reply.status == 404:
+            what = f"takes nothing for {self.name}{f' (it says: {said})' if said else ''}"
+            return NotFound(what, where=where, remedy="make the project there first, or correct PREFIX")
+        if reply.status == 405:
+            return NetworkError(
+                "takes no uploads (HTTP 405)", where=where, remedy="it may be a mirror or read-only: name another"
+            )
+        return refusal(reply.status, "", title, where, said)
+
+    def send(self, method: str, url: str, headers: Mapping[str, str], body: Body | bytes) -> Reply:
+        """One attempt of an upload, at the registry's own origin. Raises NetworkError for another one."""
+        if not same_origin(self.base, url):
+            what = f"sends uploads to another address: {url.partition('?')[0][:200]}"
+            remedy = "whoever runs it has to set its external URL to the address that is used here"
+            raise NetworkError(what, where=self.name, remedy=remedy)
+        return self._client.send(method, url, headers, self.auth, body)
+
+    def count(self, amount: int) -> None:
+        """So many bytes of a body go out, whether they arrive or not. Raises Interrupted."""
+        self._client.stats.add(sent=amount)
+        self._client.spend(amount)
+        if self._client.stopped.is_set():
+            raise Interrupted("stopped")
+
+    @property
+    def uploads_url(self) -> str:
+        return f"{self.base}/blobs/uploads/"
+
+    def _ask(self, method: str, url: str, headers: Mapping[str, str] | None = None, body: bytes | None = None) -> Reply:
+        return self._client.retrying(url, lambda: self._client.send(method, url, headers or {}, self.auth, body))
+
+
+class _Pieces:
+    """A body, in the pieces in which it is read."""
+
+    def __init__(self, size: int, pieces: Iterator[memoryview | bytes], count: Callable[[int], None]) -> None:
+        self._left, self._pieces, self._count = size, pieces, count
+
+    def __len__(self) -> int:
+        return self._left
+
+    def read(self, size: int = -1) -> bytes:
+        data = bytes(next(self._pieces, b""))
+        self._left -= len(data)
+        self._count(len(data))
+        return data
+
+
+class _Run:
+    """One blob on its way. ``furthest``: bytes that the registry said to have, at most."""
+
+    def __init__(self, target: Target, upload: Upload, advance: Callable[[int], None]) -> None:
+        self._target, self._upload, self._advance = target, upload, advance
+        self._location, self._offset, self._chunk = "", 0, target.chunk
+        self._whole = upload.size <= target.chunk  # in one request
+        self._tried = self._doubtful = False
+        self.furthest = 0
+
+    def attempt(self) -> None:
+        """Goes on where the last one ended. Raises RetryableError, KitError."""
+        if self._tried and self._target.has(self._upload.digest, self._upload.size):
+            return self._reach(self._upload.size)  # only the answer was lost
+        self._tried = True
+        if self._location and self._doubtful:
+            self._ask_how_far()
+        while True:
+            if not self._location:
+                self._begin()
+            if not self._whole and self._offset < self._upload.size:
+                self._send_piece()
+            elif self._finish():
+                return None
+
+    def _begin(self) -> None:
+        reply = self._target.send("POST", self._target.uploads_url, {}, b"")
+        if reply.status != 202:
+            raise self._target.refuse(reply, self._upload.title)
+        self._offset, self._doubtful = 0, False
+        self._chunk = max(self._chunk, _number(reply.headers.get("OCI-Chunk-Min-Length", "")))
+        self._follow(reply, self._target.uploads_url)
+
+    def _ask_how_far(self) -> None:
+        """How much of it the registry has, as it says; it may have forgotten."""
+        reply = self._target.send("GET", self._location, {}, b"")
+        reached = _reached(reply.headers.get("Range", ""), self._offset) if reply.status in (202, 204) else None
+        if reached is None or reached > self._upload.size or self._whole:
+            self._location = ""
+        else:
+            self._follow(reply, self._location)
+            self._reach(reached)
+        self._doubtful = False
+
+    def _send_piece(self) -> None:
+        count = min(self._chunk, self._upload.size - self._offset)
+        headers = {**_OCTETS, "Content-Range": f"{self._offset}-{self._offset + count - 1}"}
+        self._doubtful = True
+        reply = self._target.send("PATCH", self._location, headers, self._body(count))
+        if reply.status in (201, 202, 204):
+            reached = _reached(reply.headers.get("Range", ""), self._offset + count)
+            self._reach(min(self._offset + count if reached is None else reached, self._upload.size))
+            self._follow(reply, self._location)
+            self._doubtful = False
+        elif reply.status == 413:
+            self._take_less(count, reply)
+            self._ask_how_far()
+        elif reply.status in (405, 501):
+            self._whole, self._location = True, ""
+        else:
+            self._lose(reply)
+
+    def _finish(self) -> bool:
+        """Whether the blob is whole there; False: it has to be sent in smaller pieces."""
+        mark = "&" if "?" in self._location else "?"
+        url = f"{self._location}{mark}{urllib.parse.urlencode({'digest': str(self._upload.digest)})}"
+        rest = self._upload.size - self._offset
+        self._doubtful = True
+        reply = self._target.send("PUT", url, _OCTETS, self._body(rest) if rest else b"")
+        if reply.status in (200, 201, 202, 204):
+            self._reach(self._upload.size)
+            return True
+        if reply.status == 413 and rest:
+            self._take_less(min(rest, self._chunk), reply)
+            self._whole, self._location = False, ""
+            return False
+        self._lose(reply)
+        return False
+
+    def _lose(self, reply: Reply) -> None:
+        """An upload that the registry does not go on with: begun anew, if that may help."""
+        self._location = ""
+        said = server_words(reply.body)
+        if reply.status == 400 and "digest" in said.lower():
+            self._check_own()
+            raise RetryableError(f"refuses the bytes of {self._upload.digest.short} ({said})", at_most=2)
+        if reply.status in (400, 404, 409, 416):
+            raise RetryableError(f"has lost the upload (HTTP {reply.status}{f': {said}' if said else ''})")
+        raise self._target.refuse(reply, self._upload.title)
+
+    def _check_own(self) -> None:
+        """Whether what is refused was right. Raises BundleDamaged."""
+        hasher = Hasher()
+        for piece in self._upload.read(0, self._upload.size):
+            hasher.update(piece)
+        if hasher.digest() != self._upload.digest:
+            what = f"{self._upload.title} has the bytes of {hasher.digest()}, the lock says {self._upload.digest}"
+            raise BundleDamaged(what, remedy="'offline-kit verify' tells all; copy it again")
+
+    def _take_less(self, count: int, reply: Reply) -> None:
+        if count <= SMALLEST:
+            what = f"takes no request of {count} bytes (HTTP 413)"
+            remedy = "whoever runs it, or the proxy before it, has to allow larger ones (nginx: client_max_body_size)"
+            raise NetworkError(what, where=self._target.name, remedy=remedy)
+        self._chunk = max(SMALLEST, count // 2)
+
+    def _body(self, count: int) -> Body:
+        return _Pieces(count, self._upload.read(self._offset, count), self._target.count)
+
+    def _reach(self, offset: int) -> None:
+        self._offset = offset
+        self._advance(max(0, offset - self.furthest))
+        self.furthest = max(self.furthest, offset)
+
+    def _follow(self, reply: Reply, url: str) -> None:
+        location = reply.headers.get("Location", "")
+        self._location = urllib.parse.urljoin(url, location) if location else url
+
+
+def _number(text: str) -> int:
+    return int(text) if re.fullmatch("[0-9]{1,12}", text) else 0
+
+
+def _reached(text: str, most: int) -> int | None:
+    """How many bytes ``Range: 0-N`` says to be there. Nothing at all is told as 0-0, as one byte is."""
+    match = re.fullmatch(r"(?:bytes=)?0-([0-9]{1,15})", text.strip())
+    if match is None:
+        return None
+    last = int(match[1])
+    return 0 if last == 0 and most != 1 else last + 1
