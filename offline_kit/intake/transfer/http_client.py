@@ -178,7 +178,8 @@ class HttpClient:
         self, method: str, url: str, headers: Mapping[str, str], auth: Auth | None, data: bytes | Body | None
     ) -> Reply:
         target = check_url(url)
-        timeout = (self.options.connect_timeout, self.options.read_timeout)
+        # urllib3 sends a body under the limit for connecting, which is too short for a server that pauses while it writes.
+        timeout = (self.options.read_timeout if data else self.options.connect_timeout, self.options.read_timeout)
         with self._session().request(
             method, target, headers=headers, data=data, auth=Authorization(auth), stream=True,
             timeout=timeout, allow_redirects=False, proxies=proxies_for(target),
