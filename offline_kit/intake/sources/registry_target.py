@@ -19,12 +19,13 @@ from offline_kit.intake.transfer.body import iter_body
 from offline_kit.intake.transfer.http_client import HttpClient
 from offline_kit.intake.transfer.http_errors import RetryableError, refusal, server_words
 from offline_kit.intake.transfer.messages import Body, Reply
-from offline_kit.intake.transfer.origins import same_origin
+from offline_kit.intake.transfer.origins import redirect_target, same_origin
 from offline_kit.spec.names import ImageReference
 
 Read = Callable[[int, int], Iterator[memoryview | bytes]]
 SMALLEST = 64 << 10  # bytes of a piece
 _OCTETS = {"Content-Type": "application/octet-stream"}
+_CHANGED = "its storage or something before it changes bytes"
 
 
 @dataclass(frozen=True)
@@ -96,13 +97,14 @@ class Target(Repository):
                 for piece in iter_body(response, self._client.chunk, self._client.least_rate(), size):
                     hasher.update(piece)
                     self._client.spend(len(piece))
+                    if hasher.size > size:  # it may have no end
+                        raise DigestMismatch(f"gives back over {size} bytes for {digest}", where=self.name, remedy=_CHANGED)
             if hasher.size < size:
                 raise RetryableError(f"ends after {hasher.size} of {size} bytes")
             return hasher.digest()
 
         if (found := self._client.retrying(self.name, attempt)) != digest:
-            what = f"gives back {found} for {digest}"
-            raise DigestMismatch(what, where=self.name, remedy="its storage or something before it changes bytes")
+            raise DigestMismatch(f"gives back {found} for {digest}", where=self.name, remedy=_CHANGED)
         advance(size)
 
     def refuse(self, reply: Reply, title: str) -> KitError:
@@ -165,6 +167,7 @@ class _Run:
     def __init__(self, target: Target, upload: Upload, advance: Callable[[int], None]) -> None:
         self._target, self._upload, self._advance = target, upload, advance
         self._location, self._offset, self._chunk = "", 0, target.chunk
+        self._least = SMALLEST  # bytes of a piece: less is not taken, or not tried
         self._whole = upload.size <= target.chunk  # in one request
         self._tried = self._doubtful = False
         self.furthest = 0
@@ -189,7 +192,8 @@ class _Run:
         if reply.status != 202:
             raise self._target.refuse(reply, self._upload.title)
         self._offset, self._doubtful = 0, False
-        self._chunk = max(self._chunk, _number(reply.headers.get("OCI-Chunk-Min-Length", "")))
+        self._least = max(SMALLEST, _number(reply.headers.get("OCI-Chunk-Min-Length", "")))
+        self._chunk = max(self._chunk, self._least)
         self._follow(reply, self._target.uploads_url)
 
     def _ask_how_far(self) -> None:
@@ -209,12 +213,15 @@ class _Run:
         self._doubtful = True
         reply = self._target.send("PATCH", self._location, headers, self._body(count))
         if reply.status in (201, 202, 204):
-            reached = _reached(reply.headers.get("Range", ""), self._offset + count)
-            self._reach(min(self._offset + count if reached is None else reached, self._upload.size))
+            before, most = self._offset, self._offset + count
+            reached = _reached(reply.headers.get("Range", ""), most)
+            self._reach(most if reached is None else min(reached, most))
             self._follow(reply, self._location)
             self._doubtful = False
+            if self._offset <= before:  # counted as a failure: it would be sent again without end
+                raise RetryableError(f"takes a piece and keeps nothing of it (Range: {reply.headers.get('Range', '')[:40]})")
         elif reply.status == 413:
-            self._take_less(count, reply)
+            self._take_less(count)
             self._ask_how_far()
         elif reply.status in (405, 501):
             self._whole, self._location = True, ""
@@ -232,7 +239,7 @@ class _Run:
             self._reach(self._upload.size)
             return True
         if reply.status == 413 and rest:
-            self._take_less(min(rest, self._chunk), reply)
+            self._take_less(min(rest, self._chunk))
             self._whole, self._location = False, ""
             return False
         self._lose(reply)
@@ -258,12 +265,14 @@ class _Run:
             what = f"{self._upload.title} has the bytes of {hasher.digest()}, the lock says {self._upload.digest}"
             raise BundleDamaged(what, remedy="'offline-kit verify' tells all; copy it again")
 
-    def _take_less(self, count: int, reply: Reply) -> None:
-        if count <= SMALLEST:
-            what = f"takes no request of {count} bytes (HTTP 413)"
+    def _take_less(self, count: int) -> None:
+        """Smaller pieces from now on. Raises NetworkError where there are none."""
+        if count <= self._least:
+            least = f", and no pieces below {self._least} bytes" if self._least > SMALLEST else ""
+            what = f"takes no request of {count} bytes (HTTP 413){least}"
             remedy = "whoever runs it, or the proxy before it, has to allow larger ones (nginx: client_max_body_size)"
             raise NetworkError(what, where=self._target.name, remedy=remedy)
-        self._chunk = max(SMALLEST, count // 2)
+        self._chunk = max(self._least, count // 2)
 
     def _body(self, count: int) -> Body:
         return _Pieces(count, self._upload.read(self._offset, count), self._target.count)
@@ -275,7 +284,7 @@ class _Run:
 
     def _follow(self, reply: Reply, url: str) -> None:
         location = reply.headers.get("Location", "")
-        self._location = urllib.parse.urljoin(url, location) if location else url
+        self._location = redirect_target(url, location) if location else url
 
 
 def _number(text: str) -> int:

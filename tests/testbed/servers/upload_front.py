@@ -2,8 +2,10 @@
 
 Rules: (1) a fault is for one request, the oldest that fits its method; (2) `cut` ends the connection after `at` bytes of the
 body, and the registry sees nothing of it; `stream` passes so much of it on first; `lost` passes all on and ends the connection
-in place of the answer; `status` answers that; `flip` changes a byte of the answer; `elsewhere` sends uploads to another
-address; (3) `limit`: a larger body is answered 413; (4) `received` counts the bytes of bodies.
+in place of the answer; `status` answers that; `flip` changes a byte of the answer; `longer` sends it twice; `elsewhere` sends
+uploads to another address, and `riddle` to none; `idle` takes a piece and keeps nothing; `pause` reads a body a second later;
+(3) `limit`: a larger body is answered 413, `least`: the registry wants pieces of so many bytes; (4) `received` counts the
+bytes of bodies.
 """
 
 from __future__ import annotations
@@ -13,19 +15,21 @@ import http.client
 import http.server
 import socket
 import threading
+import time
 from dataclasses import dataclass
 from types import TracebackType
 
 
 @dataclass(frozen=True)
 class UploadFault:
-    """One fault; `skip`: requests of its method that pass before it."""
+    """One fault; `part`: what its path holds; `skip`: requests of that kind that pass before it."""
 
     kind: str
     method: str = "PATCH"
     at: int = 0
     status: int = 503
     skip: int = 0
+    part: str = ""
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -38,8 +42,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         front, length = self.server.front, int(self.headers.get("Content-Length") or 0)
-        fault = front.take(self.command)
+        fault = front.take(self.command, self.path)
         kind = fault.kind if fault else ""
+        if kind == "pause":
+            time.sleep(1)
         body = self.rfile.read(min(fault.at, length) if fault and kind in ("cut", "stream") else length)
         front.count(len(body))
         if fault and kind in ("cut", "stream"):
@@ -50,6 +56,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return self._answer(413, {}, b"")
         if fault and kind == "status":
             return self._answer(fault.status, {}, b"")
+        if kind == "idle":
+            return self._answer(202, {"Location": self.path, "Range": "0-0"}, b"")
         status, headers, answer = self._forward(body)
         if kind == "lost":
             return self._end()
@@ -57,6 +65,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             answer = answer[:-1] + bytes([answer[-1] ^ 1])
         if kind == "elsewhere":
             headers["Location"] = "http://127.0.0.1:9/elsewhere"
+        if kind == "riddle":
+            headers["Location"] = "http://[x"
+        if kind == "longer":
+            answer += answer
+            headers["Content-Length"] = str(len(answer))
+        if front.least and self.command == "POST":
+            headers["OCI-Chunk-Min-Length"] = str(front.least)
         return self._answer(status, headers, answer)
 
     do_HEAD = do_POST = do_PATCH = do_PUT = do_GET
@@ -103,6 +118,7 @@ class UploadFront:
 
     def __init__(self, behind: str) -> None:
         self.behind, self.faults, self.limit, self.received, self.hit = behind, list[UploadFault](), 0, 0, 0
+        self.least = 0
         self._lock, self._seen = threading.Lock(), dict[int, int]()
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.front = self
@@ -117,11 +133,11 @@ class UploadFront:
         with self._lock:
             self.received += amount
 
-    def take(self, method: str) -> UploadFault | None:
+    def take(self, method: str, path: str) -> UploadFault | None:
         """The fault for this request; it is used up."""
         with self._lock:
             for index, fault in enumerate(self.faults):
-                if fault.method == method:
+                if fault.method == method and fault.part in path:
                     passed = self._seen[id(fault)] = self._seen.get(id(fault), 0) + 1
                     if passed <= fault.skip:
                         return None
