@@ -114,7 +114,7 @@ def model_pack(key: str, model: LockedModel, tag: str) -> Artifact:
 
 
 def kit_artifact(files: Sequence[File], tag: str) -> Artifact:
-    """The papers of the kit: sums, lock, bill of materials, signatures."""
+    """The papers of the kit: its sums, what it is, its lock, bill of materials and provenance; no signatures."""
     blobs = {file.sha256: Pushed(file.sha256, Content((file,))) for file in files}
     layers = [
         {

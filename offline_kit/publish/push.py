@@ -1,7 +1,8 @@
 """Push: a bundle or kit to a registry of the site, and read back from there.
 
-Rules: numbered below; nothing is sent that the registry says to have; the manifest comes last, so that no tag names what is not
-whole; a tag that names something else is moved, and told.
+Rules: numbered below; what is pushed is what SHA256SUMS or the lock names; nothing is sent that the registry says to have;
+manifests come when every blob was read back, so that no tag names what is not whole; a tag that names something else is moved,
+and told.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from offline_kit.bundle.format import paths
+from offline_kit.bundle.format.bundle_json import parse_contents
 from offline_kit.bundle.read.inspect import Head, read_head
 from offline_kit.bundle.read.payload import Payload
 from offline_kit.common import concurrency
-from offline_kit.common.digest import Digest
+from offline_kit.common.budget import SMALL_DOCUMENT
+from offline_kit.common.digest import Digest, Hasher
 from offline_kit.common.errors import BundleDamaged, BundleUnreadable, DigestMismatch, SpecError
 from offline_kit.common.progress import Progress, Task
+from offline_kit.common.redact import register_secrets, register_url
 from offline_kit.intake.sources.registry_target import Target, Upload
 from offline_kit.intake.transfer.http_client import HttpClient, TransferOptions
 from offline_kit.publish import artifacts
@@ -43,7 +47,12 @@ class Destination:
 
     @classmethod
     def parse(cls, text: str, *, insecure: bool, chunk: int) -> Destination:
-        """``REGISTRY[/PREFIX]``. Raises SpecError."""
+        """``REGISTRY[/PREFIX]``. Raises SpecError, which shows nothing of a login."""
+        if "@" in text:
+            register_url(text)
+            register_secrets(text, text.rpartition("@")[0])
+            remedy = "log in with 'docker login', and name REGISTRY[/PREFIX] alone"
+            raise SpecError("holds an '@': a login or a digest belongs elsewhere", where="REGISTRY[/PREFIX]", remedy=remedy)
         registry, _, prefix = text.partition("/")
         made = cls(registry, prefix.strip("/"), insecure, chunk)
         try:
@@ -96,10 +105,12 @@ def push(
 
 
 def _artifacts(path: Path, head: Head, payload: Payload, jobs: int, progress: Progress) -> list[Artifact]:
-    lock, tag = head.lock, head.version or "latest"
-    # 1. The lock is the one of the sums, and everything that it names is there.
-    if (head.sums or {}).get(paths.LOCK) != head.digest:
-        raise BundleDamaged("is not the file of the sums", where=f"{path}: {paths.LOCK}", remedy="copy it again")
+    lock, sums = head.lock, head.sums or {}
+    # 1. The papers, with the lock and the version, are those of the sums; everything that the lock names is there.
+    if sums.get(paths.LOCK) != head.digest:
+        raise _not_of_the_sums(path, paths.LOCK)
+    papers = _papers(path, sums, payload)
+    tag = parse_contents(_document(path, payload, paths.BUNDLE, sums.get(paths.BUNDLE)), f"{path}: {paths.BUNDLE}").version
     wanted = {paths.blob(blob.digest): blob.size for blob in lock.image_blobs().values()}
     wanted |= {paths.model_file(key, file.path): file.size for key, model in lock.models.items() for file in model.files}
     for name, size in wanted.items():
@@ -115,22 +126,44 @@ def _artifacts(path: Path, head: Head, payload: Payload, jobs: int, progress: Pr
         cars[key].append(Pushed(digest, layer))
     found = []
     for key, image in sorted(lock.images.items()):
-        content = b"".join(payload.read(paths.blob(image.manifest.digest), 0, image.manifest.size))
-        if Digest.of(content) != image.manifest.digest:
-            raise BundleDamaged("is not the manifest of the lock", where=f"{path}: {paths.blob(image.manifest.digest)}")
+        content = _document(path, payload, paths.blob(image.manifest.digest), image.manifest.digest)
         found.append(artifacts.image_artifact(key, image, content, tag))
     for key, model in sorted(lock.models.items()):
         found += [artifacts.modelcar(key, model, cars[key], lock.platform, tag), artifacts.model_pack(key, model, tag)]
-    return [*found, artifacts.kit_artifact(_papers(payload), tag)]
+    return [*found, artifacts.kit_artifact(papers, tag)]
 
 
-def _papers(payload: Payload) -> list[File]:
+def _papers(path: Path, sums: dict[str, Digest], payload: Payload) -> list[File]:
+    """Those that are there, each as SHA256SUMS has it. Raises BundleDamaged."""
     found = []
     for name in _PAPERS:
-        if (size := payload.size(name)) is not None:
-            content = b"".join(payload.read(name, 0, size))
-            found.append(File(name, size, Digest.of(content)))
+        if (size := payload.size(name)) is None:
+            if name in sums or name == paths.SUMS:
+                raise BundleDamaged("is not there", where=f"{path}: {name}", remedy="copy it again")
+            continue
+        hasher = Hasher()
+        for piece in payload.read(name, 0, size):
+            hasher.update(piece)
+        if name != paths.SUMS and hasher.digest() != sums.get(name):
+            raise _not_of_the_sums(path, name)
+        found.append(File(name, size, hasher.digest()))
     return found
+
+
+def _document(path: Path, payload: Payload, name: str, digest: Digest | None) -> bytes:
+    """A small file with that digest. Raises BundleDamaged."""
+    size = payload.size(name)
+    if size is None or size > SMALL_DOCUMENT:
+        what = "is not there" if size is None else f"has {size} bytes, at most {SMALL_DOCUMENT} are read"
+        raise BundleDamaged(what, where=f"{path}: {name}", remedy="copy it again")
+    content = b"".join(payload.read(name, 0, size))
+    if Digest.of(content) != digest:
+        raise _not_of_the_sums(path, name)
+    return content
+
+
+def _not_of_the_sums(path: Path, name: str) -> BundleDamaged:
+    return BundleDamaged("is not the file of the sums", where=f"{path}: {name}", remedy="'offline-kit verify' tells all")
 
 
 class _Push:
@@ -155,12 +188,13 @@ class _Push:
         before = self._tagged()
         if not dry_run:
             self._send(missing, jobs)
-            # 4. Manifests last.
+            # 4. What was put there is what comes back.
+            self._read_back(wanted if read_all else missing, {} if read_all else wanted, jobs)
+            # 5. Manifests last, and the tags name them.
             for item in self._found:
                 if before[item.repository, item.tag] != item.digest:
                     self._targets[item.repository].put_manifest(item.tag, item.manifest, item.media_type)
-            # 5. What was put there is what comes back.
-            self._read_back(wanted if read_all else missing, {} if read_all else wanted, jobs)
+            self._compare_tags()
         for item in self._found:
             size = sum(blob.size for blob in item.blobs)
             sending = sum(blob.size for blob in item.blobs if (item.repository, blob.digest) in missing)
@@ -210,12 +244,14 @@ class _Push:
                 self._progress.note(f"{shown} names {there} until now, and will name {item.digest}")
         return found
 
-    def _read_back(self, whole: dict[tuple[str, Digest], Pushed], asked: dict[tuple[str, Digest], Pushed], jobs: int) -> None:
+    def _compare_tags(self) -> None:
         for item in self._found:
             back = self._targets[item.repository].tagged(item.tag)
             if back != item.digest:
                 where = self._to.reference(item.repository, item.tag).tagged or ""
                 raise DigestMismatch(f"names {back} and not {item.digest}", where=where, remedy="does another one push there?")
+
+    def _read_back(self, whole: dict[tuple[str, Digest], Pushed], asked: dict[tuple[str, Digest], Pushed], jobs: int) -> None:
         with self._progress.task("read back", sum(blob.size for blob in whole.values()), len(whole)) as task:
 
             def back_of(name: str, blob: Pushed) -> None:

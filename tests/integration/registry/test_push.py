@@ -26,6 +26,7 @@ from offline_kit.common.errors import (
     SpecError,
 )
 from offline_kit.common.progress import Silent
+from offline_kit.common.redact import shown
 from offline_kit.intake.transfer.http_client import TransferOptions
 from offline_kit.publish.artifacts import layers_of
 from offline_kit.publish.push import Destination, Outcome, push
@@ -165,11 +166,43 @@ def test_smaller_requests_where_large_ones_are_refused(bundle: Path, front: Uplo
         pushed(bundle, f"{front.host}/{prefix}/other")
 
 
+def test_nothing_is_sent_without_end(bundle: Path, front: UploadFront, prefix: str) -> None:
+    """A registry that keeps nothing of what it takes, and one that wants larger pieces than the proxy before it takes."""
+    front.faults = [UploadFault("idle")] * 60
+    with pytest.raises(NetworkError, match=r"keeps nothing of it .Range: 0-0"):
+        pushed(bundle, f"{front.host}/{prefix}")
+    assert front.hit <= 2 * (QUICK.retries + 1)  # two blobs at once
+    front.faults = [UploadFault("status", method="GET", status=404, part="/uploads/")] * 60
+    front.limit, front.least, front.hit = 2 * CHUNK, 3 * CHUNK, 0
+    with pytest.raises(NetworkError, match=r"413.*no pieces below 196608 bytes"):
+        pushed(bundle, f"{front.host}/{prefix}")
+    assert front.hit == 0
+
+
+def test_a_registry_that_pauses_while_it_takes_a_body(front: UploadFront, prefix: str, tmp_path: Path) -> None:
+    large = make_sample(tmp_path / "blobs", weights=7_500_000).pack(tmp_path / "kit-v1.0.0.tar.gz")
+    front.faults = [UploadFault("pause", method="PUT", part="/uploads/")] * 2  # the largest two come first
+    options = TransferOptions(retries=0, backoff=0.01, connect_timeout=0.3)
+    where = Destination.parse(f"{front.host}/{prefix}", insecure=False, chunk=16 << 20)
+    assert push(large, where, options=options, jobs=2, progress=Silent()).retried == 0
+
+
+@pytest.mark.parametrize("kind", ["flip", "longer"])
+def test_what_does_not_come_back_gets_no_tag(bundle: Path, site: Registry, front: UploadFront, prefix: str, kind: str) -> None:
+    front.faults = [UploadFault(kind, method="GET", part="/blobs/sha256:")]
+    with pytest.raises(DigestMismatch, match="gives back"):
+        pushed(bundle, f"{front.host}/{prefix}")
+    assert front.hit == 1
+    with pytest.raises(subprocess.CalledProcessError):
+        raw(site, f"{prefix}/images/engine:v1.0.0")
+
+
 @pytest.mark.parametrize(
     ("fault", "error", "says"),
     [
         (UploadFault("flip", method="GET", skip=20), DigestMismatch, "gives back|names"),
         (UploadFault("elsewhere", method="POST"), NetworkError, "another address"),
+        (UploadFault("riddle", method="POST"), NetworkError, "no HTTP address"),
         (UploadFault("status", method="POST", status=404), NotFound, "make the project there first"),
         (UploadFault("status", method="POST", status=403), AccessDenied, "docker login"),
         (UploadFault("status", method="POST", status=405), NetworkError, "takes no uploads"),
@@ -203,6 +236,15 @@ def test_what_is_damaged_gets_no_tag(bundle: Path, sample: Sample, site: Registr
         with pytest.raises(BundleDamaged):
             pushed(kit, f"{site.host}/{prefix}")
         victim.write_bytes(right)
+    for paper in ("bundle.json", "sbom.cdx.json"):
+        right = (kit / paper).read_bytes()
+        (kit / paper).write_bytes(right.replace(b"v1.0.0", b"v6.6.6") + b"\n")
+        with pytest.raises(BundleDamaged, match="is not the file of the sums"):
+            pushed(kit, f"{site.host}/{prefix}")
+        (kit / paper).unlink()
+        with pytest.raises((BundleDamaged, BundleUnreadable)):
+            pushed(kit, f"{site.host}/{prefix}")
+        (kit / paper).write_bytes(right)
     victim.unlink()
     with pytest.raises(BundleDamaged, match="is not there"):
         pushed(kit, f"{site.host}/{prefix}")
@@ -214,6 +256,14 @@ def test_what_is_damaged_gets_no_tag(bundle: Path, sample: Sample, site: Registr
 def test_what_is_no_registry(bundle: Path, name: str) -> None:
     with pytest.raises(SpecError):
         pushed(bundle, name)
+
+
+def test_a_password_is_not_shown(bundle: Path) -> None:
+    for place in ("admin:s3same@registry:5000/ai", "admin:s3/same@registry.example/ai", "s3same-token@r.example"):
+        result = CliRunner().invoke(cli, ["push", str(bundle), place])
+        assert result.exit_code == SpecError.exit_code
+        assert "docker login" in result.output and "s3" not in result.output
+    assert "s3same-token" not in shown("a line of a log with s3same-token in it")
 
 
 def test_a_lock_is_no_bundle(sample: Sample, tmp_path: Path) -> None:
