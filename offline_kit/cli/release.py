@@ -16,6 +16,7 @@ from offline_kit.cli.trust.sign import passphrase
 from offline_kit.common.errors import Busy, CommandFailed, KitError, Unchanged
 from offline_kit.common.output import answer
 from offline_kit.common.progress import Progress
+from offline_kit.common.redact import shown
 from offline_kit.release.index import Release
 from offline_kit.release.make import ReleaseOptions, make_release
 from offline_kit.release.publish.publish import open_destination
@@ -123,7 +124,8 @@ def release(
         raise
     except KitError as error:
         if on_failure:
-            variables = {"OFFLINE_KIT_RELEASE_ERROR": str(error), "OFFLINE_KIT_RELEASE_EXIT_CODE": str(error.exit_code)}
+            said = " ".join(shown(str(error)).split())  # as on the terminal, in one line
+            variables = {"OFFLINE_KIT_RELEASE_ERROR": said, "OFFLINE_KIT_RELEASE_EXIT_CODE": str(error.exit_code)}
             _tell_failure(on_failure, variables, progress)
         raise
     progress.note(

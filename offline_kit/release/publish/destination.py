@@ -6,7 +6,7 @@ no address; the bytes of a bundle are read once, on their way.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -42,8 +42,11 @@ class Destination(Protocol):
     def show(self, index: Releases) -> None:
         """Replaces the index that is shown."""
 
-    def remove(self, files: Sequence[str], versions: Sequence[str], progress: Progress) -> None:
-        """Removes files of pruned releases, and these releases themselves; what is gone already is no error."""
+    def remove(self, pruned: Mapping[str, Sequence[str]], progress: Progress) -> list[str]:
+        """Removes pruned releases (version -> its files); what is gone already is no error.
+
+        The files that stay and may go another time: what keeps them is told, and raises nothing.
+        """
 
 
 def uploads(folder: Path, release: Release, beside: Sequence[str]) -> Iterator[Upload]:

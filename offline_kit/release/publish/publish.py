@@ -1,12 +1,13 @@
 """Publish releases: what the folder has and the other place does not is uploaded, and shown when all of it is there.
 
 Rules: ``releases.json`` goes last, release by release, so that a run that was cut off leaves whole releases and no other;
-what lies there already and is of somebody else is never replaced; what was pruned here is removed there, once it is not shown.
+what lies there already and is of somebody else is never replaced; what was published and is pruned here is removed there, once
+it is not shown, and what stays is tried again by the next run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from offline_kit.bundle.write.copy_unpacker import CHECKER, NAME
@@ -55,7 +56,8 @@ def read_published(destination: Destination, index: Releases) -> Releases:
 def publish(folder: Path, index: Releases, destination: Destination, progress: Progress) -> tuple[str, ...]:
     """The versions that were published now. Raises every error of ``destination``."""
     shown = read_published(destination, index)
-    if shown == index:
+    wanted = index.model_copy(update={"removing": ()})  # there, it names what is to be removed there
+    if shown == wanted:
         return ()
     there = {release.version for release in shown.releases}
     published = []
@@ -68,10 +70,19 @@ def publish(folder: Path, index: Releases, destination: Destination, progress: P
         published.append(release.version)
         line = f"{release.version} is published at {destination.address}"
         progress.note(line, event="published", version=release.version, where=destination.address)
-    gone = sorted((shown.files.union(shown.removing)) - index.files)
-    if shown != index:
-        destination.show(index.model_copy(update={"removing": tuple(gone)}))
-    if gone:
-        destination.remove(gone, index.pruned, progress)
-        destination.show(index)
+    gone = tuple(sorted(shown.files.union(shown.removing) - index.files))
+    told = wanted.model_copy(update={"removing": gone})
+    if shown != told:
+        destination.show(told)
+    if gone and (stay := tuple(sorted(destination.remove(_by_version(index, gone), progress)))) != gone:
+        destination.show(wanted.model_copy(update={"removing": stay}))
     return tuple(published)
+
+
+def _by_version(index: Releases, names: Iterable[str]) -> dict[str, list[str]]:
+    """Files that were published of pruned versions, by version; under "" those that are named after none."""
+    found = dict[str, list[str]]()
+    for name in names:
+        named = [version for version in index.pruned if name.startswith(f"{index.name}-{version}.")]
+        found.setdefault(max(named, key=len, default=""), []).append(name)
+    return found

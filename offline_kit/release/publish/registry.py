@@ -1,7 +1,8 @@
 """An OCI registry: ``oci://REGISTRY/REPOSITORY``, a release as an artifact under the tag of its version.
 
 Rules: every file of a release is a layer with its name as title, which is what ``oras pull`` goes by; the tag comes after all
-layers, and the index, under the tag ``releases``, after the tag; a blob that is there is not sent again.
+layers, and the index, under the tag ``releases``, after the tag; a blob that is there is not sent again; a tag that is no
+release of its version is neither replaced nor removed.
 Credentials are those of ``docker login`` (``DOCKER_CONFIG``).
 """
 
@@ -9,12 +10,12 @@ from __future__ import annotations
 
 import dataclasses
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from offline_kit.common.budget import SMALL_DOCUMENT
 from offline_kit.common.digest import Digest
-from offline_kit.common.errors import KitError, NotFound, SpecError
+from offline_kit.common.errors import Interrupted, KitError, NotFound, SpecError
 from offline_kit.common.json_text import parse_json
 from offline_kit.common.progress import Progress
 from offline_kit.intake.sources.registry_api import Repository
@@ -31,6 +32,9 @@ FILE, EMPTY = "application/vnd.offline-kit.file.v1", "application/vnd.oci.empty.
 TAG = "releases"  # of the index
 _NOTHING = b"{}"
 _FORM = "oci://REGISTRY/REPOSITORY, without a tag"
+_VERSION = "org.opencontainers.image.version"
+_OTHER = "choose a repository that holds nothing else"
+_KEEPS = (405, 501)  # statuses of a registry that removes nothing, ever
 
 
 class Registry:
@@ -58,9 +62,12 @@ class Registry:
         except NotFound:
             return None
         try:
-            digest, size = next((Digest(layer["digest"]), int(layer["size"])) for layer in parse_json(manifest)["layers"])
+            found = parse_json(manifest)
+            digest, size = next((Digest(layer["digest"]), layer["size"]) for layer in found["layers"])
+            if found["artifactType"] != RELEASES:
+                raise ValueError("another kind of artifact")
         except (ValueError, KeyError, TypeError, StopIteration) as error:
-            raise SpecError("is not the index of releases", where=f"{self.address}:{TAG}", remedy=_FORM) from error
+            raise SpecError("is not the index of releases", where=f"{self.address}:{TAG}", remedy=_OTHER) from error
         reply = self._client.read(f"{self._repository.base}/blobs/{digest}", auth=self._repository.auth, limit=SMALL_DOCUMENT)
         if reply.status != 200 or Digest.of(reply.body) != digest or len(reply.body) != size:
             raise SpecError("its content cannot be had", where=f"{self.address}:{TAG}", remedy="publish to another repository")
@@ -70,6 +77,9 @@ class Registry:
         """Every file becomes a blob, and then all of them the artifact of this version."""
         if release.version == TAG:
             raise SpecError(f"a release cannot have the version {TAG!r} in a registry", where=self.address)
+        if (there := self._manifest(release.version)) is not None and not _is_release(there, release.version):
+            what = "the tag is there, and is no release of this program"
+            raise SpecError(what, where=f"{self.address}:{release.version}", remedy=_OTHER)
         with progress.task(f"{release.version} to {self.address}", sum(file.size for file in files), len(files)) as task:
             for file in files:
                 self._blobs.send_file(file, task)
@@ -84,18 +94,38 @@ class Registry:
         self._blobs.send(data, NAME)
         self._tag(TAG, RELEASES, [_descriptor(RELEASES, Digest.of(data), len(data), NAME)], {})
 
-    def remove(self, files: Sequence[str], versions: Sequence[str], progress: Progress) -> None:
-        """Removes the artifacts of these versions; a registry that does not remove is told of."""
-        there = set(self._repository.tags() or ()) if versions else set()
-        for version in versions:
-            if version not in there:
-                continue
+    def remove(self, pruned: Mapping[str, Sequence[str]], progress: Progress) -> list[str]:
+        """Removes the artifacts of these versions, and of nobody else; a registry that does not remove is told of."""
+        stay = list[str]()
+        for version, files in pruned.items():
             try:
-                manifest, _ = self._repository.manifest(version)
-                self._blobs.request("DELETE", f"{self._repository.base}/manifests/{Digest.of(manifest)}", (202,))
+                kept = self._remove(version) if version else ""
+            except Interrupted:
+                raise
             except KitError as error:
-                what = f"{version}, which is pruned, stays at {self.address}: {error.what}"
+                kept = error.what
+                stay += files
+            if kept:
+                what = f"{version}, which is pruned, stays at {self.address}: {kept}"
                 progress.note(f"warning: {what}", event="finding", where=self.address)
+        return stay
+
+    def _remove(self, version: str) -> str:
+        """Removes the artifact; why it stays for good, or nothing."""
+        manifest = self._manifest(version)
+        if manifest is None:
+            return ""
+        if not _is_release(manifest, version):
+            return "the tag is no release of this program"
+        url = f"{self._repository.base}/manifests/{Digest.of(manifest)}"
+        status = self._blobs.request("DELETE", url, (200, 202, 204, 404, *_KEEPS)).status
+        return f"the registry removes nothing (HTTP {status})" if status in _KEEPS else ""
+
+    def _manifest(self, tag: str) -> bytes | None:
+        try:
+            return self._repository.manifest(tag)[0]
+        except NotFound:
+            return None
 
     def _tag(self, tag: str, kind: str, layers: Sequence[dict[str, Any]], annotations: dict[str, str]) -> None:
         self._blobs.send(_NOTHING, "its configuration")
@@ -110,6 +140,15 @@ class Registry:
         url = f"{self._repository.base}/manifests/{urllib.parse.quote(tag)}"
         data = canonical(manifest).encode()
         self._blobs.request("PUT", url, (201,), data=data, headers={"Content-Type": MANIFEST})
+
+
+def _is_release(manifest: bytes, version: str) -> bool:
+    """Whether it is what ``upload`` puts under the tag of this version."""
+    try:
+        found = parse_json(manifest)
+        return bool(found["artifactType"] == RELEASE and found["annotations"][_VERSION] == version)
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def _descriptor(kind: str, digest: Digest, size: int, title: str = "") -> dict[str, Any]:

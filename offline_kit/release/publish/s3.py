@@ -11,13 +11,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
 from offline_kit.common.budget import SMALL_DOCUMENT
 from offline_kit.common.digest import Digest
-from offline_kit.common.errors import DigestMismatch, SpecError
+from offline_kit.common.errors import DigestMismatch, Interrupted, KitError, SpecError
 from offline_kit.common.files import disk_errors
 from offline_kit.common.progress import Progress, Task
 from offline_kit.release.index import NAME, Release, Releases, index_bytes
@@ -27,7 +27,6 @@ from offline_kit.release.publish.s3_errors import is_missing, s3_errors
 FORM = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(?P<prefix>[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+)*))?/?")
 PART = 16 << 20  # bytes; at most jobs + 1 of them are in memory
 _MOST_PARTS = 10_000
-_MANY = 1000  # objects that one request removes
 
 
 class S3:
@@ -63,7 +62,7 @@ class S3:
         """Each file becomes an object; what is there with its digest stays. Raises DigestMismatch, DiskError."""
         with progress.task(f"{release.version} to {self.address}", sum(file.size for file in files), len(files)) as task:
             for file in files:
-                with s3_errors(f"{self.address}/{file.path.name}"), disk_errors(file.path):
+                with s3_errors(f"{self.address}/{file.path.name}"):
                     if file.size <= PART:
                         self._put(file, task)
                     else:
@@ -76,15 +75,20 @@ class S3:
         with s3_errors(self.address):
             self._client.put_object(**self._object(NAME), Body=data, ContentMD5=_md5(data), ContentType="application/json")
 
-    def remove(self, files: Sequence[str], versions: Sequence[str], progress: Progress) -> None:
+    def remove(self, pruned: Mapping[str, Sequence[str]], progress: Progress) -> list[str]:
         """Removes these objects."""
-        for at in range(0, len(files), _MANY):
-            keys = [{"Key": self._prefix + name} for name in files[at : at + _MANY]]
-            with s3_errors(self.address):
-                answer = self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": keys, "Quiet": True})
-            for failed in answer.get("Errors", ()):
-                what = f"{failed.get('Key')} of a pruned release stays: {failed.get('Message') or failed.get('Code')}"
-                progress.note(f"warning: {self.address}: {what}", event="finding", where=self.address)
+        stay = list[str]()
+        for name in (name for names in pruned.values() for name in names):
+            try:
+                with s3_errors(f"{self.address}/{name}"):
+                    self._client.delete_object(**self._object(name))
+            except Interrupted:
+                raise
+            except KitError as error:
+                what = f"{self.address}/{name} of a pruned release stays: {error.what}"
+                progress.note(f"warning: {what}", event="finding", where=self.address)
+                stay.append(name)
+        return stay
 
     def _object(self, name: str) -> dict[str, str]:
         return {"Bucket": self._bucket, "Key": self._prefix + name}
@@ -104,7 +108,8 @@ class S3:
         return str(found["ETag"]).strip('"') == f"{whole}-{len(sums)}"
 
     def _put(self, file: Upload, task: Task) -> None:
-        data = file.path.read_bytes()
+        with disk_errors(file.path):
+            data = file.path.read_bytes()
         _check(file, Digest.of(data))
         self._client.put_object(**self._object(file.path.name), Body=data, ContentMD5=_md5(data))
         task.advance(file.size)
@@ -174,7 +179,8 @@ def _client(jobs: int) -> Any:
         from botocore.config import Config  # noqa: PLC0415  as above
     except ImportError as error:
         raise SpecError("s3:// needs boto3, which is not installed", remedy="pip install 'offline-kit[s3]'") from error
-    # Not every compatible store knows the newer checksums: each part goes with its MD5, which all of them check.
+    # Not every compatible store knows the newer checksums: what is sent goes with its MD5, which all of them check. boto3
+    # gives none to DeleteObjects, where stores demand it: objects are removed one by one.
     quiet = {"request_checksum_calculation": "when_required", "response_checksum_validation": "when_required"}
     retries = {"mode": "standard", "total_max_attempts": 4}
     config = Config(retries=retries, connect_timeout=10, read_timeout=60, max_pool_connections=max(10, jobs), **quiet)
@@ -183,10 +189,14 @@ def _client(jobs: int) -> Any:
 
 def _parts(file: Upload) -> Iterator[tuple[int, bytes]]:
     size = max(PART, -(-file.size // _MOST_PARTS))
-    with file.path.open("rb", buffering=0) as stream:
-        number = 0
-        while data := stream.read(size):
-            number += 1
+    with disk_errors(file.path):
+        stream = file.path.open("rb", buffering=0)
+    with stream:
+        for number in range(1, _MOST_PARTS + 1):
+            with disk_errors(file.path):
+                data = stream.read(size)
+            if not data:
+                return
             yield number, data
 
 

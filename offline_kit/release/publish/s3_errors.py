@@ -27,7 +27,7 @@ def s3_errors(where: str) -> Iterator[None]:
     """Turns what boto3 and botocore raise into errors of this program."""
     try:
         yield
-    except (KitError, OSError):
+    except KitError:
         raise
     except Exception as error:
         translated = _translate(error, where)
@@ -39,23 +39,30 @@ def s3_errors(where: str) -> Iterator[None]:
 def _translate(error: Exception, where: str) -> KitError | None:
     from botocore import exceptions  # noqa: PLC0415  of the optional extra: whoever comes here has it
 
+    said = _one_line(str(error))
     if isinstance(error, exceptions.ClientError):
         return _refused(error.response, where)
     if isinstance(error, (exceptions.NoCredentialsError, exceptions.PartialCredentialsError, exceptions.ProfileNotFound)):
-        return AccessDenied(str(error).rstrip("."), where=where, remedy=_LOGIN)
-    if isinstance(error, (exceptions.HTTPClientError, exceptions.ConnectionError)):
-        return NetworkError(str(error), where=where, remedy="check AWS_ENDPOINT_URL and the network; the next run goes on")
+        return AccessDenied(said.rstrip("."), where=where, remedy=_LOGIN)
+    # Before anything that asks for OSError: some of these are one, too.
+    if isinstance(error, (exceptions.HTTPClientError, exceptions.ConnectionError, exceptions.IncompleteReadError)):
+        return NetworkError(said, where=where, remedy="check AWS_ENDPOINT_URL and the network; the next run goes on")
     if isinstance(error, (exceptions.BotoCoreError, ValueError)):
-        return SpecError(f"boto3 says: {error}", where=where, remedy="check the address and the AWS_* variables")
+        return SpecError(f"boto3 says: {said}", where=where, remedy="check the address and the AWS_* variables")
     return None
 
 
 def _refused(response: object, where: str) -> KitError:
     said = response.get("Error", {}) if isinstance(response, dict) else {}
-    code, message = str(said.get("Code", "")), str(said.get("Message", ""))[:200]
+    code, message = _one_line(str(said.get("Code", "")))[:50], _one_line(str(said.get("Message", "")))[:200]
     words = f"the store refuses it: {code} {message}".rstrip()
     if code in _DENIED:
         return AccessDenied(words, where=where, remedy=_RIGHTS)
     if code in _MISSING:
         return NotFound(f"there is no such bucket ({code})", where=where, remedy="make it, or correct the name")
     return NetworkError(words, where=where, remedy="the next run goes on; ask whoever runs the store")
+
+
+def _one_line(text: str) -> str:
+    """A store's own words without what controls a terminal or begins a line."""
+    return "".join(letter if letter.isprintable() else " " for letter in text).strip()

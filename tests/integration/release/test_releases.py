@@ -106,6 +106,15 @@ def test_a_failing_run_leaves_what_is_there_and_tells(job: Job) -> None:
         "talk of the command is no result"
     )
     assert (job.folder / "told").read_text() == f"v1.0.0 {job.out / 'demo-v1.0.0.tar.gz'}"
+    odd = (
+        "--publish",
+        "oci://r.example/x\n\x1b[31m?token=abcdefgh1234",
+        "--on-failure",
+        'printf %s "$OFFLINE_KIT_RELEASE_ERROR" >told',
+    )
+    assert job.run(*odd).returncode == 3
+    told = (job.folder / "told").read_text()
+    assert told.isprintable() and "r.example" in told and "abcdefgh1234" not in told, "as on a terminal, in one line"
     before = job.content
     job.new_model(1)
     job.hub.faults.add(Fault("status", path="*/embedding/*", status=404, times=-1))

@@ -74,7 +74,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             headers["OCI-Chunk-Min-Length"] = str(front.least)
         return self._answer(status, headers, answer)
 
-    do_HEAD = do_POST = do_PATCH = do_PUT = do_GET
+    do_HEAD = do_POST = do_PATCH = do_PUT = do_DELETE = do_GET
 
     def _forward(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
         connection = http.client.HTTPConnection(self.server.front.behind, timeout=30)
