@@ -91,9 +91,7 @@ def build(
     _check_writable(output)
     lock = current_lock(project, session, locked=locked)
     warn_of_target(project, lock, session)
-    for name, policy in project.policies:
-        check_scanners({PICKLES, *(scanner.name for scanner in project.manifest.scan)}, policy, name)
-        check_rehearsal(rehearsal, policy, name)
+    _check_policies(project, rehearsal)
     top = f"{lock.name}-{version}"
     final = output / f"{top}{'.delta' if shape.base else ''}{shape.suffix}"
     with disk_errors(output):
@@ -181,10 +179,21 @@ def preview(
     )
 
 
+def _check_policies(project: Project, rehearsal: Extent | None) -> None:
+    """What policies demand of the scanners and the rehearsal. Raises PolicyRefused."""
+    for name, policy in project.policies:
+        check_scanners({PICKLES, *(scanner.name for scanner in project.manifest.scan)}, policy, name)
+        check_rehearsal(rehearsal, policy, name)
+
+
 def _check_writable(output: Path) -> Path:
     """The nearest folder of ``output`` that there is. Raises DiskError where nothing can be written into it."""
     whole = output.resolve()
-    folder = next(place for place in (whole, *whole.parents) if place.exists())
+    try:
+        folder = next(place for place in (whole, *whole.parents) if place.exists())
+    except OSError as error:
+        what = f"nothing can be written there: {error.strerror}"
+        raise DiskError(what, where=str(whole), remedy="name another folder with --output") from error
     try:
         with tempfile.TemporaryFile(dir=folder):
             return folder
@@ -227,6 +236,7 @@ def lay_image_context(
     if folder.exists():
         raise SpecError("is there already", where=str(folder), remedy="name a folder that is not there, or remove it")
     lock = current_lock(project, session, locked=locked)
+    _check_policies(project, None)
     with session.store.in_use(), stage(folder) as made:
         lock = complete_lock(project, lock, session, locked=locked)
         wanted: dict[str, dict[str, object]] = {"images": {}, "files": {}, **({} if models else {"models": {}})}

@@ -75,6 +75,8 @@ class _Commands(click.Group):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """Takes ``help COMMAND`` for ``COMMAND --help``, and says which command a misspelt one may be."""
+        if ctx.resilient_parsing:  # completion: nothing is answered, nothing refused
+            return super().resolve_command(ctx, args)
         if args[0] == "help":
             if len(args) == 1:
                 answer(ctx.get_help())

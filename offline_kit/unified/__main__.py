@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import sys
 import tempfile
@@ -51,6 +52,8 @@ async def serve(plan: configuration.Plan) -> int:
 
 def main() -> int:
     """Reads the configuration and serves it."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each client and each request to an engine is a file
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     with tempfile.TemporaryDirectory(prefix="offline-kit-") as sockets:
         try:

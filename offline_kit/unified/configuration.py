@@ -72,11 +72,17 @@ def read(app: Path, environment: Mapping[str, str], sockets: Path, cache: Path =
 
 def _settings(app: Path, environment: Mapping[str, str]) -> Settings:
     try:
-        return kit.read(app, need_key=False, dotenv=_dotenv(app, environment))[0]
+        settings = kit.read(app, need_key=False, dotenv=_dotenv(app, environment))[0]
     except ConfigError as error:
         raise ConfigError(
             [dataclasses.replace(mistake, file=_INSTEAD.get(mistake.file, mistake.file)) for mistake in error.mistakes]
         ) from error
+    if environment.get("VLLM_API_KEY", settings.api_key) != settings.api_key or environment.get("VLLM_API_KEY") == "":
+        what = "is set, but to nothing that can be a key (empty, or with blanks, quotes or '#')"
+        raise ConfigError(
+            [Mistake("environment", "VLLM_API_KEY", what, "give a key, or leave the variable out for open ports")]
+        )
+    return settings
 
 
 def _dotenv(app: Path, environment: Mapping[str, str]) -> str:

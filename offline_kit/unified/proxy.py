@@ -23,7 +23,7 @@ from offline_kit.runtime.render import gateway, nginx
 from offline_kit.runtime.router import decide
 from offline_kit.runtime.settings.model import Model, Settings
 from offline_kit.runtime.settings.routes import PATHS, routes
-from offline_kit.unified.supervisor import READY, Running, Say
+from offline_kit.unified.supervisor import READY, SILENT, Running, Say
 
 LARGEST = 64 << 20
 LARGE, LARGE_AT_ONCE = 1 << 20, 16
@@ -137,6 +137,8 @@ class Proxy:
     @contextlib.asynccontextmanager
     async def _body(self, request: web.Request) -> AsyncIterator[bytes]:
         """The whole body; few large ones are held at once, the others wait."""
+        if request.headers.get("Content-Encoding", "identity").lower() != "identity":  # its size would be anybody's guess
+            raise Refused(400, "a body with Content-Encoding is not taken here")
         length = request.content_length
         if length is not None and length > LARGEST:
             raise Refused(413)
@@ -149,6 +151,10 @@ class Proxy:
                 raise Refused(413) from error
             except asyncio.TimeoutError as error:
                 raise Refused(408) from error
+            except web.RequestPayloadError as error:
+                raise Refused(400) from error
+            if len(body) <= LARGE:  # a small one of unknown length
+                await stack.aclose()
             yield body
 
     async def _chosen(self, path: str, body: bytes) -> str:
@@ -158,14 +164,16 @@ class Proxy:
         return next(model.key for model in self._settings.models if model.service == service)
 
     def _free_engine(self, key: str) -> Running:
-        ready = [engine for engine in self._engines if engine.job.model == key and engine.state == READY]
-        if not ready:
+        mine = [engine for engine in self._engines if engine.job.model == key and engine.state in (READY, SILENT)]
+        if not mine:
             raise Refused(503)
-        return min(ready, key=lambda engine: engine.requests)
+        # One that missed a health check may be busy with a long prompt, and still answer.
+        return min(mine, key=lambda engine: (engine.state == SILENT, engine.requests))
 
     async def _forward(self, request: web.Request, path: str, body: bytes, engine: Running) -> web.StreamResponse:
         headers = _only(request.headers.items(), _TO_ENGINE)
         headers["X-Request-Id"] = name = uuid.uuid4().hex
+        headers["Accept-Encoding"] = "identity"
         session = self._sessions[engine.job.key]
         try:
             async with session.post(

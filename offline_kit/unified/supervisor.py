@@ -89,8 +89,12 @@ class Supervisor:
                 # Always in one order, so that no two engines wait for each other.
                 for gpu in sorted(set(engine.job.gpus)):
                     await turns.enter_async_context(self._turns[gpu])
-                await self._spawn(engine)
-                ready = await self._until_ready(engine)
+                try:
+                    await self._spawn(engine)
+                    ready = await self._until_ready(engine)
+                except OSError as error:  # no process or no file can be had at the moment
+                    self._say("supervisor", f"{engine.job.key} cannot be started: {error.strerror}")
+                    ready = False
             if self._stopping:
                 return
             if ready:
@@ -99,14 +103,15 @@ class Supervisor:
             if self._stopping:
                 return
             engine.state = WAITING
-            code = await self._end(engine)
-            how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-            self._say("supervisor", f"{engine.job.key} ended with {how}: again in {delay:g} s")
+            if engine.process:
+                code = await self._end(engine)
+                how = f"signal {_signal_name(-code)}" if code < 0 else f"exit code {code}"
+                self._say("supervisor", f"{engine.job.key} ended with {how}: again in {delay:g} s")
             await asyncio.sleep(delay)
             delay = min(2 * delay, self._timing.longest_delay)
 
     async def _spawn(self, engine: Running) -> None:
-        engine.state, engine.starts = STARTING, engine.starts + 1
+        engine.state, engine.starts, engine.process = STARTING, engine.starts + 1, None
         engine.job.socket.unlink(missing_ok=True)  # vLLM does not listen where a socket lies
         self._say("supervisor", f"{engine.job.key} starts" + (f" (number {engine.starts})" if engine.starts > 1 else ""))
         engine.process = await asyncio.create_subprocess_exec(
@@ -219,3 +224,10 @@ async def _healthy(engine: Running) -> bool:
         return status.startswith(b"HTTP/1.") and status[9:10] == b"2"
     finally:
         writer.close()
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # those for real-time uses have no names
+        return str(number)

@@ -20,11 +20,17 @@ _READABLE = 0o004
 
 def lay_kit(entries: Sequence[Entry], path_of: PathOf, folder: Path) -> Path:
     """Writes every file of ``entries`` below ``folder``, which is made; gives it back. Raises DiskError."""
+    made = {folder}
     with disk_errors(folder):
-        folder.mkdir(mode=0o755)
+        folder.mkdir()
+        folder.chmod(0o755)  # whatever the umask is
         for entry in entries:
             target = folder / entry.path
-            target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            for parent in reversed(target.parents):
+                if parent.is_relative_to(folder) and parent not in made:
+                    parent.mkdir(exist_ok=True)
+                    parent.chmod(0o755)
+                    made.add(parent)
             if entry.content is not None:
                 target.write_bytes(entry.content)
                 target.chmod(entry.mode)

@@ -98,3 +98,12 @@ def test_without_models_none_is_fetched(project: Project, hub: Hub, tmp_path: Pa
         configuration.read(app, {}, tmp_path)
     with pytest.raises(ConfigError, match=r"a variable of the container \(docker run --env\): VLLM_API_KEY: is too short"):
         configuration.read(app, {"VLLM_API_KEY": "token-abc123"}, tmp_path)
+    for lost in ("#0123456789abcdef", "   ", "", "0123456789abcdef #rest", "'0123456789abcdef'"):
+        with pytest.raises(ConfigError, match="VLLM_API_KEY"):
+            configuration.read(app, {"VLLM_API_KEY": lost}, tmp_path)
+
+
+def test_a_policy_holds_for_a_context_as_for_a_build(project: Project) -> None:
+    (project.folder / "policy.yaml").write_text("scanners: [clamav]\n")
+    done = context(project, "--policy", "policy.yaml")
+    assert done.returncode == 23 and "clamav" in done.stderr and not (project.folder / "out").exists(), done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import io
 import json
 import socket
@@ -20,7 +21,7 @@ from aiohttp import web
 from offline_kit.runtime.settings import load
 from offline_kit.unified.configuration import Job
 from offline_kit.unified.proxy import Proxy
-from offline_kit.unified.supervisor import READY, STARTING, Running
+from offline_kit.unified.supervisor import READY, SILENT, STARTING, Running
 
 KEY = "a-key-of-32-characters-for-tests"
 CHAT, EMBED = "/v1/chat/completions", "/v1/embeddings"
@@ -38,7 +39,7 @@ class World:
     hung_up: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def ask(self, port: str, path: str, *, method: str = "POST", key: str = KEY, **more: Any) -> tuple[int, Any]:
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        headers = {**({"Authorization": f"Bearer {key}"} if key else {}), **more.pop("headers_more", {})}
         url = f"http://127.0.0.1:{self.ports[port]}{path}"
         async with self.client.request(method, url, headers=headers, **more) as answer:
             return answer.status, await answer.json()
@@ -208,3 +209,16 @@ def test_answers_stream_and_a_broken_one_is_seen(tmp_path: Path) -> None:
         assert made.engines["chat"].requests == 0
 
     run(tmp_path, body)
+
+
+def test_a_packed_body_is_refused_and_an_engine_that_missed_a_check_is_asked(tmp_path: Path) -> None:
+    async def body() -> None:
+        async with world(tmp_path) as made:
+            packed = gzip.compress(b" " * 100_000)
+            status, said = await made.ask("chat", CHAT, data=packed, headers_more={"Content-Encoding": "gzip"})
+            assert status == 400 and "Content-Encoding" in said["error"]["message"] and not made.asked
+            made.engines["chat"].state = SILENT
+            assert (await made.ask("chat", CHAT, json={"messages": []}))[0] == 200
+            assert made.asked[-1][1].headers["Accept-Encoding"] == "identity"
+
+    asyncio.run(body())

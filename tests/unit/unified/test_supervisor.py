@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import signal
 import subprocess
@@ -122,3 +123,17 @@ def test_children_of_the_dead_are_waited_for() -> None:
         "reap_orphans([])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False None\n"
+
+
+def test_an_engine_that_cannot_be_started_at_the_moment_is_tried_again(tmp_path: Path) -> None:
+    program = tmp_path / "python"
+
+    async def body(supervisor: Supervisor, log: Log) -> None:
+        (chat,) = supervisor.engines
+        await until(lambda: chat.starts >= 3)
+        program.symlink_to(sys.executable)
+        await until(lambda: chat.state == READY)
+
+    good = job(tmp_path, "chat")
+    log = supervise([[dataclasses.replace(good, command=(str(program), *good.command[1:]))]], body)
+    assert "chat cannot be started: No such file or directory" in said(log)
