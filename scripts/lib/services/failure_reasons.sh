@@ -7,6 +7,8 @@
 
 [[ -z "${FAILURE_REASONS_SH:-}" ]] || return 0
 FAILURE_REASONS_SH=yes
+# shellcheck source-path=SCRIPTDIR/lib source-path=SCRIPTDIR/.. source=core/common.sh
+. "${BASH_SOURCE[0]%/*}/../core/common.sh"
 
 service_reason() { # service_reason TEXT -> REPLY: what a known failure in TEXT means and what to do; empty when none is known
     REPLY=$(LC_ALL=C awk '
@@ -99,7 +101,7 @@ no such device \(os error 19\)|\[Errno 19\] No such device => the file system be
 safetensors.*(error|incomplete|too large|too small|invalid)|HeaderTooLarge|MetadataIncompleteBuffer|file not fully covered|PytorchStreamReader failed|file might be corrupted|not a valid JSON file|could not parse ModelProto => a model file is truncated or damaged -> scripts/verify.sh finds which; when it finds none, the file was carried like that (a git-LFS pointer?): build the bundle again
 size mismatch for|KeyError: '(model\.|language_model\.|base_model\.)*(layers|embed_tokens|model|lm_head)\.|no module or parameter named|weights were not initialized from checkpoint|attempted to load weight .* into parameter => the weights do not fit the model's config.json: files of two models are mixed, or some are missing -> build the bundle again with the whole model from one source
 repo id must be in the form|the folder of '[^']*' does not exist|/models/[^ ]* (is not there|does not exist|is missing|not found) => the model's folder is not there -> compare "path" in config/models.json with the folders in models/
-cannot connect to the docker daemon|is the docker daemon running|error during connect: |error waiting for container: .*EOF => Docker does not answer -> systemctl start docker; journalctl -u docker says why it does not start
+cannot connect to the docker daemon|is the docker daemon running|error during connect: [a-z]+ "?http[^ ]+ ((unexpected )?eof|dial|read|write|context|net/http)|error waiting for container: .*EOF => Docker does not answer -> systemctl start docker; journalctl -u docker says why it does not start
 after loading, its (layers|ID)|invalid (tar header|diffID)|wrong diff id|layers from manifest don't match|archive/tar: |gzip: invalid|unexpected EOF => a layer of an image is damaged, or is not the one that the image names -> scripts/verify.sh reads the kit again; when it is whole, the image is wrong since the bundle was built: build it again
 invalid mode: |invalid volume specification|too many colons => the kit lies below a folder with a colon in its name, which Docker cannot mount -> move the kit to a folder without one
 creating mount source path|bind source path does not exist|mounts denied|not shared from the host|error mounting "[^"]*" to rootfs at "/kit/.*read-only file system|no module named '?runtime([^a-z_]|$) => this Docker does not see the kit's folder (one of the snap store, in a virtual machine, or outside of the container that this runs in) -> move the kit below /home, or install Docker Engine from the distribution's packages; in a container: install the kit on the machine itself
