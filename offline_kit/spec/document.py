@@ -77,10 +77,10 @@ def _explain(item: Any, kind: type[BaseModel], document: Document) -> str:
     if item["type"] == "extra_forbidden":
         near = difflib.get_close_matches(str(location[-1]), _fields_at(kind, location[:-1]), n=1, cutoff=0.5)
         return where + "unknown key" + (f" -> did you mean '{near[0]}'?" if near else "")
-    return where + (_in_words(item) or str(item["msg"]).removeprefix("Value error, "))
+    return where + (_plain_text(item) or str(item["msg"]).removeprefix("Value error, "))
 
 
-def _in_words(item: Any) -> str:
+def _plain_text(item: Any) -> str:
     """What the validator would say of values of the wrong form, as a person writes it; empty where it says it well itself."""
     kind, value, context = item["type"], item["input"], item.get("ctx", {})
     shown = json.dumps(value, ensure_ascii=False, default=str)[:100]

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from offline_kit.runtime import kit, parsers
 from offline_kit.runtime.settings.json_text import parse_json
@@ -64,10 +65,18 @@ def read(app: Path, environment: Mapping[str, str], sockets: Path, cache: Path =
     if mistakes:
         raise ConfigError(mistakes)
     found = {
-        engine.key: _job(engine, settings, placed.gpus[engine.key], app, environment, sockets, cache)
+        engine.key: _job(engine, settings, placed.gpus[engine.key], environment, _Folders(app, sockets, cache))
         for engine in engines(settings)
     }
     return Plan(settings, tuple(tuple(found[key] for key in group) for group in placed.order))
+
+
+class _Folders(NamedTuple):
+    """The kit, the engines' sockets, and what they write."""
+
+    app: Path
+    sockets: Path
+    cache: Path
 
 
 def _settings(app: Path, environment: Mapping[str, str]) -> Settings:
@@ -114,14 +123,12 @@ def _job(
     engine: Engine,
     settings: Settings,
     gpus: tuple[str, ...],
-    app: Path,
     environment: Mapping[str, str],
-    sockets: Path,
-    cache: Path,
+    folders: _Folders,
 ) -> Job:
-    model, socket = engine.model, sockets / f"{engine.key}.sock"
-    command = [sys.executable, "-m", "offline_kit.runtime.serve", model.key, "--config", str(app / "config")]
-    command += ["--socket", str(socket), "--cache", str(cache / engine.key)]
+    model, socket = engine.model, folders.sockets / f"{engine.key}.sock"
+    command = [sys.executable, "-m", "offline_kit.runtime.serve", model.key, "--config", str(folders.app / "config")]
+    command += ["--socket", str(socket), "--cache", str(folders.cache / engine.key)]
     around = {name: value for name, value in environment.items() if not _NOT_FOR_ENGINES.fullmatch(name)}
     # Lines appear in the log when they are written, not when a buffer is full.
     around |= {"OFFLINE_KIT_DEVICE": settings.device, "PYTHONUNBUFFERED": "1", **parsers.to_container(model)}
