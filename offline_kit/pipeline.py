@@ -7,13 +7,12 @@ always one that ``verify`` has read whole; a failed build leaves the store and a
 from __future__ import annotations
 
 import shutil
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from offline_kit.bundle import delta
 from offline_kit.bundle.format.entries import Entry, lay_out
-from offline_kit.bundle.format.parts import json_name
+from offline_kit.bundle.format.parts import digits_for, json_name
 from offline_kit.bundle.read.inspect import Head
 from offline_kit.bundle.signature.bases import check_base_signers
 from offline_kit.bundle.signature.sign import remove_stale_signatures
@@ -22,8 +21,8 @@ from offline_kit.bundle.write.build_context import base_of, lay_context
 from offline_kit.bundle.write.copy_unpacker import carry_unpacker
 from offline_kit.bundle.write.kit_folder import lay_kit
 from offline_kit.bundle.write.pack import pack
-from offline_kit.bundle.write.staging import check_space, publish, stage
-from offline_kit.common.errors import DigestMismatch, DiskError, SpecError
+from offline_kit.bundle.write.staging import publish, stage
+from offline_kit.common.errors import DigestMismatch, SpecError
 from offline_kit.common.files import disk_errors
 from offline_kit.host import assets
 from offline_kit.host.render import Origin, render
@@ -31,10 +30,10 @@ from offline_kit.intake.fetch import Blobs, fetch, missing_bytes, payload_bytes
 from offline_kit.intake.scan.scan import scan
 from offline_kit.intake.session import Session
 from offline_kit.intake.sources.image_layers import contents_of
-from offline_kit.intake.store.store import Store
 from offline_kit.intake.store.work_folder import work_folder
 from offline_kit.intake.store_maintenance import evict_damaged
 from offline_kit.locking import complete_lock, current_lock, is_unread, refuse_secrets, warn_of_target
+from offline_kit.output_checks import check_room, check_version, check_writable
 from offline_kit.project import Policies, Project, open_project
 from offline_kit.rehearsal.rehearse import kit_of, rehearse_kit
 from offline_kit.spec.lock import Lock
@@ -58,6 +57,23 @@ class Shape:
 
 
 @dataclass(frozen=True)
+class Order:
+    """What is to be built of ``manifest``, in which ``shape``, and where. ``locked``: only of a lock that fits.
+
+    ``rehearsal``: what is tried out before it is packed; ``replace``: also a bundle of this version that has other content.
+    """
+
+    manifest: Path
+    version: str
+    output: Path
+    shape: Shape = Shape()
+    locked: bool = False
+    policies: Policies = ()
+    rehearsal: Extent | None = None
+    replace: bool = False
+
+
+@dataclass(frozen=True)
 class Built:
     """A finished build: the bundle's path (of parts: their .parts.json), its report, and the lock that it was made from."""
 
@@ -66,40 +82,28 @@ class Built:
     lock: Lock
 
 
-def build(
-    manifest_path: Path,
-    version: str,
-    output: Path,
-    session: Session,
-    *,
-    shape: Shape = Shape(),
-    locked: bool,
-    policies: Policies = (),
-    rehearsal: Extent | None = None,
-) -> Built:
-    """Makes ``output/NAME-VERSION.tar.gz``, or what ``shape`` says; ``rehearsal``: what is tried out before it is packed.
-
-    Raises every error of ``common.errors`` that a step can meet.
-    """
+def build(order: Order, session: Session) -> Built:
+    """Makes ``output/NAME-VERSION.tar.gz``, or what the shape says. Raises every error of ``common.errors`` of its steps."""
+    version, shape, locked = order.version, order.shape, order.locked
     if not VERSION.fullmatch(version):
         raise SpecError(f"not a version: {version!r}", remedy="letters, digits, '.', '_' and '-', 63 at most")
-    project = open_project(manifest_path, policies)
+    project = open_project(order.manifest, order.policies)
     if shape.base and (shape.base.lock.name, shape.base.version) == (project.manifest.name, version):
         raise SpecError(f"{version} is the version of the base itself", remedy="give the new bundle another version")
     if shape.base_path:
         check_base_signers(shape.base_path, project.policies)
-    _check_writable(output)
+    check_writable(order.output)
     lock = current_lock(project, session, locked=locked)
     warn_of_target(project, lock, session)
-    _check_policies(project, rehearsal)
-    top = f"{lock.name}-{version}"
-    final = output / f"{top}{'.delta' if shape.base else ''}{shape.suffix}"
-    with disk_errors(output):
-        output.mkdir(parents=True, exist_ok=True)
+    _check_policies(project, order.rehearsal)
+    top, final = f"{lock.name}-{version}", _final(order, lock)
+    _check_shape(order, lock, final)
+    with disk_errors(order.output):
+        order.output.mkdir(parents=True, exist_ok=True)
     store, progress = session.store, session.progress
     with store.in_use(), stage(final) as folder:
         if shape.base is None:
-            _check_room(lock, store, folder)
+            check_room(lock, store, folder)
 
         def read_engine() -> None:
             nonlocal lock
@@ -112,8 +116,8 @@ def build(
             record = scan(lock, project.manifest.scan, blobs.path, project.folder, session)
             origin = Origin(project.manifest.digest, contents, record)
             entries = _lay_out(project, lock, version, origin)
-            if rehearsal:
-                origin = replace(origin, rehearsal=_rehearse(entries, lock, rehearsal, blobs, session))
+            if order.rehearsal:
+                origin = replace(origin, rehearsal=_rehearse(entries, lock, order.rehearsal, blobs, session))
                 entries = _lay_out(project, lock, version, origin)
             if shape.base:
                 entries = delta.omit_base(entries, delta.compare(lock, shape.base))
@@ -126,7 +130,7 @@ def build(
                     progress.note(
                         f"{name} is removed: it belonged to an earlier bundle of this name", event="removed", file=name
                     )
-                carry_unpacker(output, progress)
+                carry_unpacker(order.output, progress)
                 return Built(path, report, lock)
             damaged = evict_damaged(store, lock)
             if last_try or not damaged:
@@ -158,19 +162,19 @@ class Preview:
         return self.write <= self.free and self.fetch <= self.free_store
 
 
-def preview(
-    manifest_path: Path, version: str, output: Path, session: Session, *, locked: bool, policies: Policies = ()
-) -> Preview:
-    """What a build without a base would fetch and write, from the lock, which is made as by a build. Raises as ``build``."""
-    if not VERSION.fullmatch(version):
-        raise SpecError(f"not a version: {version!r}", remedy="letters, digits, '.', '_' and '-', 63 at most")
-    project = open_project(manifest_path, policies)
-    folder = _check_writable(output)
-    lock = current_lock(project, session, locked=locked)
+def preview(order: Order, session: Session) -> Preview:
+    """What a build would fetch, and write at most, from the lock, which is made as by a build. Raises as ``build``."""
+    if not VERSION.fullmatch(order.version):
+        raise SpecError(f"not a version: {order.version!r}", remedy="letters, digits, '.', '_' and '-', 63 at most")
+    project = open_project(order.manifest, order.policies)
+    folder = check_writable(order.output)
+    lock = current_lock(project, session, locked=order.locked)
     warn_of_target(project, lock, session)
+    _check_policies(project, order.rehearsal)
+    _check_shape(order, lock, _final(order, lock))
     root = session.store.root
     return Preview(
-        f"{lock.name}-{version}",
+        f"{lock.name}-{order.version}",
         missing_bytes(lock, session.store),
         payload_bytes(lock),
         shutil.disk_usage(folder).free,
@@ -179,27 +183,24 @@ def preview(
     )
 
 
+def _final(order: Order, lock: Lock) -> Path:
+    """Where the bundle will lie."""
+    return order.output / f"{lock.name}-{order.version}{'.delta' if order.shape.base else ''}{order.shape.suffix}"
+
+
+def _check_shape(order: Order, lock: Lock, final: Path) -> None:
+    """The parts are not too many, and no other content has this version. Raises SpecError, DiskError."""
+    if order.shape.split:
+        digits_for(payload_bytes(lock), order.shape.split)
+    if not order.replace:
+        check_version(final, lock)
+
+
 def _check_policies(project: Project, rehearsal: Extent | None) -> None:
     """What policies demand of the scanners and the rehearsal. Raises PolicyRefused."""
     for name, policy in project.policies:
         check_scanners({PICKLES, *(scanner.name for scanner in project.manifest.scan)}, policy, name)
         check_rehearsal(rehearsal, policy, name)
-
-
-def _check_writable(output: Path) -> Path:
-    """The nearest folder of ``output`` that there is. Raises DiskError where nothing can be written into it."""
-    whole = output.resolve()
-    try:
-        folder = next(place for place in (whole, *whole.parents) if place.exists())
-    except OSError as error:
-        what = f"nothing can be written there: {error.strerror}"
-        raise DiskError(what, where=str(whole), remedy="name another folder with --output") from error
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError as error:
-        what = f"nothing can be written there: {error.strerror}"
-        raise DiskError(what, where=str(folder), remedy="name another folder with --output") from error
 
 
 def rehearse(source: Path, extent: Extent, session: Session) -> RehearsalRecord:
@@ -265,10 +266,3 @@ def _lay_out(project: Project, lock: Lock, version: str, origin: Origin) -> tupl
     texts, executables = render(lock, version, project.config, project.services, origin)
     refuse_secrets({**texts, "lock.json": lock.text()})
     return lay_out(lock, version, texts, executables)
-
-
-def _check_room(lock: Lock, store: Store, folder: Path) -> None:
-    """The bundle will fit into ``folder``, and what is fetched beside it where both lie on one disk. Raises DiskError."""
-    same = folder.stat().st_dev == store.root.stat().st_dev
-    left_behind = sum(path.stat().st_blocks * 512 for path in folder.iterdir() if path.is_file())
-    check_space(folder, payload_bytes(lock) + (missing_bytes(lock, store) if same else 0), freed=left_behind)

@@ -48,6 +48,7 @@ SUMS, BUNDLE, LOCK, NEEDS, FULL = "SHA256SUMS", "bundle.json", "lock.json", "del
 HEADS, LAYOUT = (SUMS, BUNDLE, LOCK), ("images/oci-layout", "images/index.json", "images/manifest.json")
 PAYLOAD = ("images/blobs/sha256/", "files/", "models/")
 LIST_AT_MOST, VALUES_AT_MOST = 8 << 20, 1_000_000
+BEGIN = 1 << 20  # bytes of a tar in which a file of a kit is looked for
 WORK, LEFT_BEHIND = ".unpack-", 60.0  # seconds
 DEEPEST, ENTRIES_AT_MOST, NAMES_AT_MOST = 64, 50_000, 16 << 20
 # No control characters, and no marks that change how a name is shown.
@@ -456,6 +457,19 @@ def gunzip(source: Source) -> Iterator[bytes]:
             yield piece
 
 
+def begins_as_kit(source: Source) -> bool:
+    """Whether the tar in this gzip begins with files of a kit; also where it cannot be read so far, which is told later."""
+    begin = b""
+    try:
+        for piece in gunzip(source):
+            begin += piece
+            if len(begin) >= BEGIN:
+                break
+    except ValueError:
+        return True
+    return not begin or any(f"/{name}\0".encode() in begin for name in (*HEADS, "install.sh"))
+
+
 class Unpacking:
     """One run into a new folder: ``members`` of a bundle in its own container, or the ``stream`` of another's tar."""
 
@@ -562,7 +576,7 @@ class Unpacking:
     def _check_space(self) -> None:
         if self.inventory.size > self._space:
             text = f"does not fit on the disk: {self.inventory.size} bytes, {self._space} are free"
-            raise OSError(errno.ENOSPC, text, str(self._folder))
+            raise OSError(errno.ENOSPC, f"{text}; free some, or name another FOLDER", str(self._folder.resolve()))
 
     def taken_from_base(self) -> List[str]:
         """The paths of a delta that come from its base."""
@@ -786,13 +800,16 @@ def main() -> int:
         if start[:2] != b"\x1f\x8b":
             raise ValueError(f"{options.bundle} is not a gzip file (of a .tar.zst: tar --zstd -xf, then sha256sum -c {SUMS})")
         plain = None if start[:3] == HEAD[:3] and start[3] & HEAD[3] else gunzip(source)
+        if plain is not None and not begins_as_kit(source):
+            raise ValueError(f"{options.bundle} was not made by offline-kit")
         kit = unpack(source, options.folder, options.jobs, plain)
     except Refused as error:
         print("\n".join(error.findings))
         print(f"error: {options.bundle}: damaged, {len(error.findings)} finding(s); nothing was left", file=sys.stderr)
         return 20
     except (OSError, ValueError, KeyError, TypeError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        told = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
+        print(f"error: {told}", file=sys.stderr)
         return 9 if isinstance(error, OSError) and not isinstance(error, FileNotFoundError) else 21
     except KeyboardInterrupt:
         print("error: interrupted; nothing was left", file=sys.stderr)

@@ -70,6 +70,7 @@ class _Build(click.Command):
     "--public", type=click.Path(path_type=Path, dir_okay=False), help="With --sign command: the public key, a PEM file."
 )
 @click.option("--dry-run", is_flag=True, help="Lock and check, say what would be fetched and written, and stop.")
+@click.option("--replace", is_flag=True, help="Also where this version is there already, with other content.")
 @options.rehearse
 @options.medium
 @options.record
@@ -92,6 +93,7 @@ def build(
     key: str | None,
     public: Path | None,
     dry_run: bool,
+    replace: bool,
     rehearse: Extent | None,
     medium: Medium | None,
     record: bool,
@@ -112,22 +114,13 @@ def build(
     """
     started = time.monotonic()
     progress = options.progress(quiet, log_format)
-    if dry_run:
-        session = options.session(store, jobs, options.transfers(limit_rate, mirrors, min_rate), progress)
-        found = pipeline.preview(manifest, version, output, session, locked=locked, policies=options.policies(policy))
-        _tell_preview(found, session.store.root, output)
-        return
+    session = options.session(store, jobs, options.transfers(limit_rate, mirrors, min_rate), progress)
     shape = pipeline.Shape(f".{form}", part_size(split, medium, "--split"), read_head(base) if base else None, base)
-    result = pipeline.build(
-        manifest,
-        version,
-        output,
-        options.session(store, jobs, options.transfers(limit_rate, mirrors, min_rate), progress),
-        shape=shape,
-        locked=locked,
-        policies=options.policies(policy),
-        rehearsal=rehearse,
-    )
+    order = pipeline.Order(manifest, version, output, shape, locked, options.policies(policy), rehearse, replace)
+    if dry_run:
+        _tell_preview(pipeline.preview(order, session), session.store.root, output)
+        return
+    result = pipeline.build(order, session)
     signed = sign_with(result.path, key, public) if key else None
     if signed:
         carry_checker(output, assets.checker(), progress)

@@ -7,7 +7,11 @@ import re
 import click
 
 from offline_kit.bundle.format.media import NAMES, Medium, parse_medium
+from offline_kit.bundle.format.parts import SMALLEST
+from offline_kit.common.units import size
 from offline_kit.runtime.settings.sizes import parse_bytes
+
+_FEW = 1000  # a number without a unit below this was meant in GiB
 
 
 def parse_size(context: click.Context, parameter: click.Parameter, text: str | None) -> int | None:
@@ -34,7 +38,11 @@ def medium_option(context: click.Context, parameter: click.Parameter, text: str 
 
 
 def part_size(split: int | None, medium: Medium | None, option: str) -> int | None:
-    """Bytes of a part, from either of two options. Raises UsageError: both were given."""
+    """Bytes of a part, from either of two options. Raises UsageError: both were given, or parts are too small."""
     if split is not None and medium is not None:
         raise click.UsageError(f"{option} or --medium, not both")
-    return medium.part if medium else split
+    part = medium.part if medium else split
+    if part is not None and part < SMALLEST:
+        meant = f"; {part} GiB are {option} {part}GiB" if split is not None and part < _FEW else ""
+        raise click.UsageError(f"parts of {part:,} bytes are too small: {size(SMALLEST)} at least{meant}")
+    return part

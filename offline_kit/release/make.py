@@ -109,10 +109,10 @@ def _make(
     path = _finished(output, lock, version, shape, session)
     draft = Draft(project, lock, version, content, now, earlier, just_written=path is None)
     if path is None:
-        path = pipeline.build(
-            manifest, version, output, session,
-            shape=shape, locked=True, policies=options.policies, rehearsal=options.rehearsal,
-        ).path  # fmt: skip
+        order = pipeline.Order(
+            manifest, version, output, shape, locked=True, policies=options.policies, rehearsal=options.rehearsal, replace=True
+        )  # what lies there unlisted is of a run that was killed
+        path = pipeline.build(order, session).path
     record = Record(options.medium) if options.record else None
     release = describe(draft, path, options.signer, record, session.progress)
     index = index.model_copy(update={"releases": (*index.releases, release)})

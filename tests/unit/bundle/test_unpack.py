@@ -205,7 +205,7 @@ def test_links_and_devices(sample: Sample, tmp_path: Path, kind: bytes) -> None:
 def test_bombs(sample: Sample, tmp_path: Path, size: int) -> None:
     """A file of a declared size that no disk holds is refused before a byte of it is written, whatever could be inflated."""
     head = member.render(member.Header(f"{TOP}/", 0, 0o755, TIME))
-    huge = member.render(member.Header(f"{TOP}/huge", size, 0o644, TIME))
+    huge = member.render(member.Header(f"{TOP}/install.sh", size, 0o644, TIME))
     forge_raw(tmp_path / "kit.tar.gz", [(head, b""), (huge, b"")])
     refused(tmp_path / "kit.tar.gz", tmp_path / "out", "its length is not that of its content")
     packed = io.BytesIO()
@@ -220,7 +220,9 @@ def test_bombs(sample: Sample, tmp_path: Path, size: int) -> None:
     assert done.returncode == 9 and "does not fit on the disk" in done.stderr and tree(tmp_path / "out") == []
     (tmp_path / "unpack.py").unlink()
     (tmp_path / "kit.tar.gz").write_bytes(gzip.compress(bytes(64 << 20), 9))
-    refused(tmp_path / "kit.tar.gz", tmp_path / "out", "something follows after the end")
+    with pytest.raises(BundleUnreadable, match="not made by offline-kit"):
+        extract(tmp_path / "kit.tar.gz", tmp_path / "out", progress=Silent())
+    assert alone(tmp_path / "kit.tar.gz", tmp_path / "out").returncode == 21
 
 
 def a_changed_file(files: Files) -> None:
