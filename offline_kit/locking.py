@@ -180,6 +180,11 @@ def is_unread(lock: Lock) -> bool:
     return facts is None or not facts.architectures
 
 
+def unserved_models(project: Project) -> list[str]:
+    """A line for each model of the manifest that models.json does not serve, with the entry to add."""
+    return [str(finding) for finding in findings.unserved(project.manifest.models, _services(project))]
+
+
 def plan_facts(project: Project, session: Session) -> tuple[dict[str, ModelFacts | None], Image]:
     """What the GPU plan needs: facts by model, and of the engine image what a lock says of it. Raises KitError.
 

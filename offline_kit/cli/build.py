@@ -10,7 +10,7 @@ import click
 from offline_kit import pipeline
 from offline_kit.bundle.format import parts
 from offline_kit.bundle.format.media import Medium
-from offline_kit.bundle.read.inspect import read_head
+from offline_kit.bundle.read.inspect import Head, read_head
 from offline_kit.bundle.signature.check import check_signatures
 from offline_kit.bundle.write.copy_unpacker import carry_checker
 from offline_kit.cli import options
@@ -114,9 +114,9 @@ def build(
     """
     started = time.monotonic()
     progress = options.progress(quiet, log_format)
-    session = options.session(store, jobs, options.transfers(limit_rate, mirrors, min_rate), progress)
     shape = pipeline.Shape(f".{form}", part_size(split, medium, "--split"), read_head(base) if base else None, base)
     order = pipeline.Order(manifest, version, output, shape, locked, options.policies(policy), rehearse, replace)
+    session = options.session(store, jobs, options.transfers(limit_rate, mirrors, min_rate), progress)
     if dry_run:
         _tell_preview(pipeline.preview(order, session), session.store.root, output)
         return
@@ -126,7 +126,7 @@ def build(
         carry_checker(output, assets.checker(), progress)
     line = check_signatures(result.path, [], None).fingerprint
     progress.note(f"fingerprint {line}", event="fingerprint", fingerprint=line)
-    _report_built(result, time.monotonic() - started, progress)
+    _report_built(result, time.monotonic() - started, shape.base, progress)
     if record:
         record_bundle(result.path, [signed.public] if signed else [], medium, progress, just_written=True)
     answer(result.path)
@@ -143,7 +143,7 @@ def _tell_preview(found: pipeline.Preview, store: Path, output: Path) -> None:
         )
 
 
-def _report_built(built: pipeline.Built, seconds: float, progress: Progress) -> None:
+def _report_built(built: pipeline.Built, seconds: float, base: Head | None, progress: Progress) -> None:
     """Says how much it became, in what time, its sums, and the next step."""
     located = parts.locate(built.path)
     total = sum(file.stat().st_size for file in located.files)
@@ -151,5 +151,6 @@ def _report_built(built: pipeline.Built, seconds: float, progress: Progress) -> 
     in_parts = f" in {len(located.files)} parts" if located.in_parts else ""
     lines = [f"{located.name}: {size(total)}{in_parts}, made in {seconds:.0f} s"]
     lines += [f"sha256 {digest}  {name}" for name, digest in list(sums.items())[:_SUMS_SHOWN]]
-    lines += [f"carry {listing} with it; where it arrives: sha256sum -c {listing}, unpack it, ./install.sh"]
+    how = f"./install.sh --base ../{base.title}" if base else "./install.sh"
+    lines += [f"carry {listing} with it; where it arrives: sha256sum -c {listing}, unpack it, {how}"]
     progress.note("\n".join(lines), event="built", file=located.name, bytes=total, sha256=sums, seconds=round(seconds, 1))

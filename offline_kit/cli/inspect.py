@@ -101,6 +101,9 @@ def _by_licence(found: dict[str, list[str]]) -> Iterator[str]:
 
 def _lines(contents: Contents) -> Iterator[str]:
     yield f"{contents.name} {contents.version} for {contents.platform}, {contents.accelerator}; made by {contents.made_by}"
+    if base := contents.base:
+        yield f"  a delta: {len(base.needs)} files, {size(base.bytes)}, are to come from {base.title}"
+        yield f"  on the host: ./install.sh --base ../{base.title}"
     yield f"  images ({size(contents.totals.images_bytes)}, shared layers once)"
     for key, image in contents.images.items():
         yield f"    {key:12} {size(image.bytes):>10}  {image.reference or image.source}  {image.config}"

@@ -93,7 +93,10 @@ def plan(
         config, accelerator, target = project.config, project.manifest.accelerator, project.manifest.target
         there = {} if accelerator == "cpu" else named or _gpus(gpu_file, target)
         parsers = parsers_of(project.lock) if project.lock else {}
-        models, image = locking.plan_facts(project, options.session(store, jobs, None, options.progress(quiet)))
+        progress = options.progress(quiet)
+        for line in locking.unserved_models(project):
+            progress.note(f"warning: {line}")
+        models, image = locking.plan_facts(project, options.session(store, jobs, None, progress))
     else:
         contents, config = read_configuration(source)
         models = dict.fromkeys(contents.models, None) | (dict(contents.plan.models) if contents.plan else {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import re
 import time
@@ -10,8 +11,9 @@ from pathlib import Path
 import click
 
 from offline_kit.cli import options
+from offline_kit.cli.find_manifest import find_manifest
 from offline_kit.common.budget import SMALL_DOCUMENT
-from offline_kit.common.errors import DigestMismatch, DiskError, SpecError
+from offline_kit.common.errors import DigestMismatch, DiskError, KitError, SpecError
 from offline_kit.common.files import read_plain_file
 from offline_kit.common.output import answer, answer_json, say
 from offline_kit.common.units import size
@@ -41,21 +43,48 @@ def store() -> None:
 @options.store
 @click.option("--json", "as_json", is_flag=True, help="As JSON on stdout.")
 def list_blobs(store: Path | None, as_json: bool) -> None:
-    """Show what is in the store, the largest first: size, days since a build used it, digest."""
+    """Show what is in the store, the largest first: size, days since a build used it, digest, name.
+
+    Names are those of the locks beside the manifest that a command without -m would take.
+    """
     opened = options.open_store(store)
     found = store_maintenance.list_blobs(opened)
+    names = _names()
     if as_json:
-        rows = [{"digest": str(i.digest), "bytes": i.size, "used": int(i.used), "partial": i.partial} for i in found]
-        answer_json(rows)
+        answer_json(
+            [
+                {
+                    "digest": str(item.digest), "bytes": item.size, "used": int(item.used), "partial": item.partial,
+                    "names": names.get(str(item.digest), []),
+                }
+                for item in found
+            ]
+        )  # fmt: skip
         return
     for item in found:
         days = max(0.0, time.time() - item.used) / 86400
-        answer(f"{size(item.size):>10}  {days:5.0f} d  {item.digest}{'  (partial download)' if item.partial else ''}")
+        shown = ", ".join(names.get(str(item.digest), [])) + (" (partial download)" if item.partial else "")
+        answer(f"{size(item.size):>10}  {days:5.0f} d  {item.digest}  {shown}".rstrip())
     partial = [item for item in found if item.partial]
     say(
         f"{opened.root}: {len(found) - len(partial)} blobs, {size(sum(i.size for i in found if not i.partial))}; "
         f"{len(partial)} partial downloads, {size(sum(i.size for i in partial))}"
     )
+
+
+def _names() -> dict[str, list[str]]:
+    """What the locks of this project call a blob, by digest; nothing where there is none that can be read."""
+    found: dict[str, list[str]] = {}
+    with contextlib.suppress(click.UsageError, KitError, OSError):
+        for path in sorted(find_manifest().parent.glob("*.lock.json")):
+            lock = parse_lock(read_plain_file(path, SMALL_DOCUMENT, follow=True).decode(errors="replace"), str(path))
+            pairs = [(str(blob.digest), f"image {key}") for key, image in lock.images.items() for blob in image.blobs()]
+            pairs += [(str(file.sha256), f"{key}: {file.path}") for key, model in lock.models.items() for file in model.files]
+            pairs += [(str(file.sha256), f"files/{name}") for name, file in lock.files.items()]
+            for digest, name in pairs:
+                if name not in found.setdefault(digest, []):
+                    found[digest].append(name)
+    return found
 
 
 @store.command("verify")

@@ -11,10 +11,14 @@ import sys
 import threading
 import time
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
 from offline_kit.common import output
 from offline_kit.common.redact import shown
+from offline_kit.common.units import size
+
+_EVERY = 30.0  # seconds from line to line of a long step
+_NARROW = 80  # columns, where the terminal does not say how many it has
 
 
 class Task(Protocol):
@@ -65,16 +69,34 @@ class Silent:
 
 
 class _Bar:
+    """A bar in binary units, as wide as the terminal is now: what does not fit is left out from the right."""
+
     def __init__(self, title: str, total: int, items: int) -> None:
         from tqdm import tqdm  # noqa: PLC0415  slow to load, and wanted on a terminal alone
 
+        class SizesBar(tqdm):  # type: ignore[type-arg]  # as tqdm's manual has it: further fields for the format
+            @property
+            def format_dict(self) -> Any:
+                facts = super().format_dict
+                rate = int(facts["rate"] or (facts["n"] - facts["initial"]) / max(facts["elapsed"], 0.001))
+                left = tqdm.format_interval((facts["total"] - facts["n"]) / rate) if rate else "?"
+                fields = [f"{size(facts['n'])} of {size(facts['total'])}", f"{size(rate)}/s", f"{left} left", facts["postfix"]]
+                text, room = f"{facts['prefix']}: {100 * facts['n'] // max(facts['total'], 1)}% ", facts["ncols"] or _NARROW
+                for field in filter(None, fields):
+                    text += f"{field}  " if len(text) + len(field) < room else ""
+                return {**facts, "text": text}
+
         self._lock, self._items, self._finished = threading.Lock(), items, 0
-        self._bar = tqdm(
-            total=total, desc=shown(title), unit="B", unit_scale=True, unit_divisor=1024, leave=False, file=sys.stderr
-        )
+        self._total, self._done = total, 0
+        self._bar = SizesBar(
+            total=total, desc=shown(title), leave=False, file=sys.stderr, bar_format="{text}{bar}", dynamic_ncols=True,
+            ascii=not (sys.stderr.encoding or "").lower().startswith("utf"),
+        )  # fmt: skip
 
     def advance(self, amount: int) -> None:
         with self._lock:
+            self._done += amount
+            self._bar.total = max(self._total, self._done)  # where a file grew meanwhile
             self._bar.update(amount)
 
     def finish_item(self) -> None:
@@ -89,11 +111,38 @@ class _Bar:
         self._bar.close()
 
 
+class _Lines:
+    """A line when it begins, and one every half minute: what a log of a job shows of a long step."""
+
+    def __init__(self, title: str, total: int) -> None:
+        self._lock, self._title, self._total, self._done = threading.Lock(), shown(title), total, 0
+        self._began = self._said = time.monotonic()
+        output.say(f"{self._title}: {size(total)}")
+
+    def advance(self, amount: int) -> None:
+        with self._lock:
+            self._done += amount
+            now = time.monotonic()
+            if now - self._said >= _EVERY:
+                self._said = now
+                rate = self._done / (now - self._began)
+                output.say(f"{self._title}: {size(self._done)} of {size(self._total)}, {size(int(rate))}/s")
+
+    def finish_item(self) -> None:
+        """Sizes say enough."""
+
+    def __enter__(self) -> _Lines:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """The next line says that it ended."""
+
+
 class Terminal:
-    """Lines on stderr, and bars where stderr is a terminal."""
+    """Lines on stderr; a long step is a bar where stderr is a terminal, and a line from time to time where it is not."""
 
     def task(self, title: str, total: int, items: int = 0) -> Task:
-        return _Bar(title, total, items) if sys.stderr.isatty() else _SilentTask()
+        return _Bar(title, total, items) if sys.stderr.isatty() else _Lines(title, total)
 
     def note(self, line: str, **facts: object) -> None:
         tqdm = sys.modules.get("tqdm")

@@ -24,17 +24,20 @@ from offline_kit.spec.lock_facts import ModelFacts
 from offline_kit.spec.manifest import Manifest, Target
 
 
-def cards(text: str) -> dict[str, gpus.Gpu]:
-    """The GPUs that ``--gpu`` or a manifest's ``target`` names. Raises SpecError."""
+def cards(text: str, where: str = "gpus") -> dict[str, gpus.Gpu]:
+    """The GPUs that ``--gpu`` or a manifest's ``target`` names; ``where``: which of these. Raises SpecError."""
     try:
         return {gpu.id: gpu for gpu in gpus.parse(text)}
     except ValueError as error:
-        raise SpecError(str(error), where="gpus", remedy="write it like 2x48GiB, or like 'NVIDIA L40S:2'") from error
+        raise SpecError(str(error), where=where, remedy="write it like 2x48GiB, or like 'NVIDIA L40S:2'") from error
 
 
 def target_cards(target: Target) -> dict[str, gpus.Gpu]:
     """The GPUs of a manifest's target, with its driver. Raises SpecError."""
-    return {id: dataclasses.replace(gpu, driver=target.driver) for id, gpu in cards(target.gpus).items()}
+    return {
+        id: dataclasses.replace(gpu, driver=target.driver)
+        for id, gpu in cards(target.gpus, "target.gpus of the manifest").items()
+    }
 
 
 def plan_for(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from offline_kit.cli import options
 from offline_kit.cli.start.documents import ENGINE_YAML, MONITORING, default_images, manifest_text
 from offline_kit.cli.start.propose import Entries, models_json, propose
 from offline_kit.cli.start.wanted import WantedModel, distinct, guess_type, make_key, parse_wanted
+from offline_kit.cli.start.write_project import write_project
 from offline_kit.common.errors import DiskError
 from offline_kit.common.output import answer, say
 from offline_kit.host.assets import starter_files
@@ -107,12 +109,13 @@ def init(
     facts = resolve_facts(manifest, manifest_path.parent, manifest.models, session)
     typed = [WantedModel(one.key, one.source, one.name, guess_type(one, facts[one.key])) for one in wanted]
     entries, verdict = propose(typed, facts, there, ENGINE_YAML.encode(), accelerator)
-    for path, content in zip(paths, (text, models_json(entries), ENGINE_YAML), strict=True):
-        _write(path, content.encode())
-        answer(f"wrote {path}")
     schema_path = folder / "manifests/manifest.schema.json"
+    contents = dict(zip(paths, (text.encode(), models_json(entries).encode(), ENGINE_YAML.encode()), strict=True))
     if not schema_path.exists():
-        _write(schema_path, schema().encode())
+        contents[schema_path] = schema().encode()
+    write_project({path: contents[path] for path in reversed(contents)})
+    for path in paths:
+        answer(f"wrote {path}")
     if not quiet:
         _summarise(entries, verdict, gpus, folder, manifest)
 
@@ -125,7 +128,7 @@ def _summarise(entries: Entries, verdict: Verdict, gpus: str, folder: Path, mani
         say(f"plan for {gpus}: {verdict.outcome}")
         for warning in verdict.warnings:
             say(f"note: {warning}")
-    into = "" if folder == Path() else f"cd {folder} && "
+    into = "" if folder == Path() else f"cd {shlex.quote(str(folder))} && "
     say(f"next: {into}offline-kit doctor && offline-kit lock && offline-kit build --version v1.0.0")
 
 
@@ -179,22 +182,10 @@ def _refuse_existing(paths: list[Path]) -> None:
         )
 
 
-def _write(path: Path, content: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("xb") as stream:
-            stream.write(content)
-    except OSError as error:
-        raise DiskError(f"cannot be written: {error.strerror}", where=str(path), remedy="name another FOLDER") from error
-
-
 def _write_example(folder: Path) -> None:
     files = {**starter_files(), "manifests/manifest.schema.json": schema().encode()}
-    for name, content in sorted(files.items()):
-        path = folder / name
-        if path.exists():
-            answer(f"kept  {path}")
-            continue
-        _write(path, content)
-        answer(f"wrote {path}")
+    there = [folder / name for name in sorted(files) if (folder / name).exists()]
+    write_project({folder / name: content for name, content in sorted(files.items()) if folder / name not in there})
+    for name in sorted(files):
+        answer(f"{'kept ' if folder / name in there else 'wrote'} {folder / name}")
     say("next: edit manifests/knowflow.yaml, then 'offline-kit lock' and 'offline-kit build --version v1.0.0'")

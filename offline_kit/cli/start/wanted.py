@@ -19,6 +19,7 @@ from offline_kit.spec.names import KEY, KEY_AT_MOST, SCHEMES, Source
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 _NAMES = (("rerank", r"rerank|cross-?encoder"), ("embedding", r"embed|\bbge\b|\bgte\b|\be5\b|minilm"))
+_FORMS = "a folder, OWNER/NAME, or one of hf://OWNER/NAME, modelscope://OWNER/NAME, dir:///PATH"
 _HEADS = re.compile(r"^(?:classifier|score)\.")
 
 
@@ -35,10 +36,14 @@ class WantedModel:
 def parse_wanted(text: str, type: str = "") -> WantedModel:
     """The model that ``[KEY=]FOLDER``, ``[KEY=]OWNER/NAME`` or ``[KEY=]SCHEME://...`` names. Raises BadParameter."""
     key, mark, rest = text.strip().partition("=")
-    if not mark or Path(text).expanduser().is_dir() or not re.fullmatch(KEY, key):
+    if not mark or _folder(text) or not re.fullmatch(KEY, key):
         key, rest = "", text.strip()
     source = _source(rest)
-    name = re.sub(r"[^A-Za-z0-9._-]", "-", Source.parse(source, "model").rest.rstrip("/").rpartition("/")[2]).strip("-._")
+    try:
+        parsed = Source.parse(source, "model")
+    except ValueError as error:
+        raise click.BadParameter(f"{rest!r} names no model: {_FORMS}") from error
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", parsed.rest.rstrip("/").rpartition("/")[2]).strip("-._")
     return WantedModel(key or make_key(name) or "model", source, name or "model", type)
 
 
@@ -74,16 +79,24 @@ def guess_type(model: WantedModel, facts: ModelFacts | None) -> str:
     return "embedding" if facts and Facts.of(facts.model_dump(mode="json")).arch.encoder else "chat"
 
 
+def _folder(text: str) -> Path | None:
+    """The folder of this name, absolute; ``~`` and ``~USER`` are homes."""
+    try:
+        path = Path(text).expanduser()
+    except RuntimeError:  # there is no such user
+        return None
+    return path.resolve() if text and path.is_dir() else None
+
+
 def _source(text: str) -> str:
-    if text.partition("://")[0] in SCHEMES["model"] and "://" in text:
-        return text
-    path = Path(text).expanduser()
-    if path.is_dir():
-        return f"dir://{path.resolve()}"
+    scheme, mark, rest = text.partition("://")
+    if mark and scheme in SCHEMES["model"]:
+        folder = _folder(rest) if scheme == "dir" else None
+        return f"dir://{folder}" if folder else text
+    if folder := _folder(text):
+        return f"dir://{folder}"
     if _REPOSITORY.fullmatch(text):
         return f"hf://{text}"
     if "/" in text or text.startswith((".", "~")):
         raise click.BadParameter(f"{text!r}: no such folder; a repository is named OWNER/NAME")
-    raise click.BadParameter(
-        f"{text!r} is neither a folder nor a repository (OWNER/NAME), nor one of hf://, modelscope://, dir://"
-    )
+    raise click.BadParameter(f"{text!r} is neither a folder nor a repository: {_FORMS}")

@@ -57,6 +57,13 @@ def check_model(
             _check_index(path, place, by_path.keys(), contents, (model, remedy))
 
 
+def check_indexes(root: Path, paths: Iterable[str], model: str) -> None:
+    """Raises NotFound where an index among ``paths`` below ``root`` names a shard that is not among them; reads no weights."""
+    present = set(paths)
+    for path in sorted(path for path in present if path.endswith(INDEX)):
+        _check_index(path, root / path, present, {}, (model, COPIED))
+
+
 def _check_index(path: str, place: Path, present: Iterable[str], contents: dict[str, set[str]], about: tuple[str, str]) -> None:
     model, remedy = about
     where = f"{model}: {path}"
@@ -78,5 +85,5 @@ def _check_index(path: str, place: Path, present: Iterable[str], contents: dict[
 
 
 def _broken(where: str, what: str) -> DigestMismatch:
-    remedy = "the weights were published or copied incompletely: use another revision"
+    remedy = "the weights were published or copied incompletely: copy the file again, or use another revision"
     return DigestMismatch(what, where=where, remedy=remedy)

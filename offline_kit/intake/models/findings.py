@@ -16,7 +16,7 @@ from offline_kit.intake.models.service import Service
 from offline_kit.spec.lock import Lock, LockedModel
 from offline_kit.spec.lock_facts import ModelNeeds
 
-__all__ = ["Finding", "Service", "empty_images", "find"]
+__all__ = ["Finding", "Service", "empty_images", "find", "unserved"]
 
 
 def find(lock: Lock, services: Iterable[Service]) -> list[Finding]:
@@ -41,7 +41,7 @@ def find(lock: Lock, services: Iterable[Service]) -> list[Finding]:
                 found += _code(service, model, needs)
                 found += type_findings.of_configuration(service, model, needs)
                 found += type_findings.of_type(service, model, needs)
-    found += _unserved(lock, served)
+    found += unserved(lock.models, served)
     return found
 
 
@@ -68,10 +68,10 @@ def _code(service: Service, model: LockedModel, needs: ModelNeeds) -> Iterator[F
         yield Finding(trusted, where, f"names code that is not there: {', '.join(missing)}", "add it, or check 'exclude'")
 
 
-def _unserved(lock: Lock, services: Sequence[Service]) -> Iterator[Finding]:
-    """Models that travel and are neither served nor named by one that is."""
+def unserved(models: Iterable[str], services: Sequence[Service]) -> Iterator[Finding]:
+    """Those of the models, by key, that travel and are neither served nor named by one that is."""
     named = " ".join(str(service.args) for service in services)
-    for key in sorted(lock.models.keys() - {service.model for service in services}):
+    for key in sorted(set(models) - {service.model for service in services}):
         if f"/models/{key}" not in named:
             entry = f'"{key}": {{"name": "{key}", "path": "/models/{key}", "type": "chat", "port": PORT, ...}}'
             remedy = f"add {entry} to models.json (docs/models.md has the fields), or take it out of the manifest"

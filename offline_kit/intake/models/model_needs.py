@@ -30,8 +30,9 @@ _TEMPLATES = ("chat_template.jinja", "chat_template.json", "tekken.json")  # tek
 
 def read_needs(files: Sequence[LockedFile], read: Read, model: str, remedy: str) -> ModelNeeds:
     """The needs of the model with these files. Raises DigestMismatch (a git-LFS pointer; ``remedy`` against it)."""
-    _refuse_pointers(files, read, model, remedy)
     by_path = {file.path: file for file in files}
+    sizes = {path: file.size for path, file in by_path.items()}
+    refuse_pointers(sizes, lambda path: read(by_path[path], 0, sizes[path]), model, remedy)
     contents = {name: _json(by_path, name, read) for name in (*_SMALL, "adapter_config.json")}
     config, tokenizer, adapter = contents["config.json"], contents["tokenizer_config.json"], contents["adapter_config.json"]
     rank = adapter.get("r")
@@ -52,9 +53,9 @@ def read_needs(files: Sequence[LockedFile], read: Read, model: str, remedy: str)
     )
 
 
-def _refuse_pointers(files: Sequence[LockedFile], read: Read, model: str, remedy: str) -> None:
-    small = [file for file in files if file.size in _POINTER_SIZES]
-    found = [file.path for file in small if read(file, 0, file.size).startswith(_POINTER)]
+def refuse_pointers(sizes: Mapping[str, int], read: Callable[[str], bytes], model: str, remedy: str) -> None:
+    """Raises DigestMismatch where one of the files (path -> bytes) is a git-LFS pointer; ``remedy`` against it."""
+    found = [path for path, size in sizes.items() if size in _POINTER_SIZES and read(path).startswith(_POINTER)]
     if found:
         shown = ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
         raise DigestMismatch(f"a git-LFS pointer instead of the file: {shown}", where=model, remedy=remedy)

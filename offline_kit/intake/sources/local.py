@@ -23,6 +23,7 @@ from offline_kit.spec.lock_facts import ModelFacts
 from offline_kit.spec.manifest import ModelSpec
 from offline_kit.spec.names import safe_path
 
+_PULL = "git -C {} lfs pull"
 _SMALL = 16 << 20  # bytes of a file that is compared at once; larger ones are hashed with the fetch
 
 
@@ -41,7 +42,7 @@ class FolderSource:
                 what = f"has sha256 {file.sha256.hex}, the manifest demands {entry.sha256[file.path].hex}"
                 raise DigestMismatch(what, where=str(root / file.path), remedy="correct 'sha256', or do not use this file")
         read = plan_facts.FromDisk(lambda file: root / file.path)
-        needs = model_needs.read_needs(files, read, entry.source, f"git -C {root} lfs pull")
+        needs = model_needs.read_needs(files, read, entry.source, _PULL.format(root))
         check_weights.check_model(files, lambda file: root / file.path, entry.source, check_weights.COPIED)
         facts = plan_facts.facts(files, read, context.store, context.client, context.jobs)
         card = model_card.read_card(files, read)
@@ -50,7 +51,11 @@ class FolderSource:
     def facts(self, entry: ModelSpec, context: Context) -> ModelFacts | None:
         """What the GPU plan needs, without hashing the weights. Raises KitError."""
         root = _root(entry, context)
-        return plan_facts.facts_in_folder(root, select_files.choose(_walk(root, entry), entry, entry.source))
+        paths = select_files.choose(_walk(root, entry), entry, entry.source)
+        sizes = {path: stat_of(root / path).st_size for path in paths}
+        model_needs.refuse_pointers(sizes, lambda path: (root / path).read_bytes(), entry.source, _PULL.format(root))
+        check_weights.check_indexes(root, paths, entry.source)
+        return plan_facts.facts_in_folder(root, paths)
 
     def regrouped(self, locked: LockedModel, entry: ModelSpec, context: Context) -> list[str]:
         """Files that a lock of today would name and this one does not, or the other way round.

@@ -24,7 +24,7 @@ from offline_kit.common.digest import CHUNK
 from offline_kit.common.errors import Interrupted, NetworkError
 from offline_kit.intake.transfer.body import finish_redirect, read_small
 from offline_kit.intake.transfer.connections import Session, shut_down
-from offline_kit.intake.transfer.http_errors import RetryableError, closed_proxy, translate_errors, wait_demanded
+from offline_kit.intake.transfer.http_errors import RetryableError, RetryNotes, closed_proxy, translate_errors, wait_demanded
 from offline_kit.intake.transfer.messages import Auth, Authorization, Body, Reply
 from offline_kit.intake.transfer.origins import (
     REDIRECTS,
@@ -42,7 +42,6 @@ T = TypeVar("T")
 _PASSING = {408, 425, 429}
 _NEVER = 501  # not implemented: asking again changes nothing
 _REDIRECTS_AT_MOST = 10
-_LONG = 2.0  # seconds: a wait that is told
 _REMEDY = "check the network and HTTPS_PROXY, then run the command again: it goes on where it stopped"
 _CIRCLE = "check the address; a login page or a proxy may answer in its place: open it in a browser"
 _WORTH = 1 << 20  # bytes: an attempt that brought this many was no failure
@@ -74,14 +73,14 @@ class TransferOptions:
 class HttpClient:
     """Everything that requests of one run share. Use as a context manager; safe for several threads.
 
-    ``slots``: how many more transfers may run at once, of ``jobs`` in all; ``tell``: who hears that a wait begins.
+    ``slots``: how many more transfers may run at once, of ``jobs`` in all; ``tell``: a ``note`` that hears of retries.
     """
 
-    def __init__(self, options: TransferOptions, jobs: int = 4, tell: Callable[[str], None] | None = None) -> None:
+    def __init__(self, options: TransferOptions, jobs: int = 4, tell: Callable[..., None] | None = None) -> None:
         self.options, self.stats, self.stopped = options, TransferStats(), threading.Event()
         self.jobs, self.slots = jobs, threading.Semaphore(jobs)
         self.chunk = CHUNK if options.limit_rate is None else max(4096, min(CHUNK, options.limit_rate // 10))
-        self._limiter, self.tell = RateLimiter(options.limit_rate), tell
+        self._limiter, self._retries = RateLimiter(options.limit_rate), RetryNotes(tell)
         self._local, self._lock = threading.local(), threading.Lock()
         self._sessions: list[requests.Session] = []
         self._open: set[requests.Response] = set()
@@ -150,7 +149,7 @@ class HttpClient:
                 raise closed_proxy(url)
             if response.status_code in _PASSING or (response.status_code >= 500 and response.status_code != _NEVER):
                 waiting = wait_demanded(response.status_code, str(response.reason), response.headers)
-                raise self._announce_wait(waiting, url)
+                raise _at(waiting, url)
             yield response
 
     def send(
@@ -171,7 +170,7 @@ class HttpClient:
             if reply.status == 407:
                 raise closed_proxy(url)
             if reply.status in _PASSING or (reply.status >= 500 and reply.status != _NEVER):
-                raise self._announce_wait(wait_demanded(reply.status, reply.reason, reply.headers), url)
+                raise _at(wait_demanded(reply.status, reply.reason, reply.headers), url)
             return reply
 
     def _send_once(
@@ -224,13 +223,16 @@ class HttpClient:
                 if self.stopped.is_set():
                     raise Interrupted("stopped") from again
                 failures = 1 if reached() - before >= _WORTH else failures + 1
-                if failures > (allowed if again.at_most is None else min(allowed, again.at_most)):
+                most = allowed if again.at_most is None else min(allowed, again.at_most)
+                if failures > most:
                     raise NetworkError(
                         f"{again.reason} ({failures} attempts)", where=where, remedy=again.remedy or _REMEDY
                     ) from again
                 self.stats.add(retried=1)
                 grown = min(60.0, self.options.backoff * 2 ** (failures - 1)) * random.uniform(0.5, 1.0)
-                self.pause(grown if again.delay is None else again.delay)
+                wait = grown if again.delay is None else again.delay
+                self._retries.tell(where, again, wait, failures + 1, most + 1)
+                self.pause(wait)
 
     @contextlib.contextmanager
     def _send(
@@ -280,15 +282,6 @@ class HttpClient:
         what = f"sends on more than {_REDIRECTS_AT_MOST} times, the last time to {target[:200]}"
         raise NetworkError(what, where=url, remedy=_CIRCLE)
 
-    def _announce_wait(self, waiting: RetryableError | NetworkError, url: str) -> Exception:
-        """The error for a server that wants us to wait, which is told at once: the wait would be a riddle otherwise."""
-        if isinstance(waiting, NetworkError):
-            return NetworkError(waiting.what, where=url, remedy=waiting.remedy)
-        if (waiting.remedy or (waiting.delay or 0) >= _LONG) and self.tell is not None:
-            pause = f"{waiting.delay:.0f} s, as it asks" if waiting.delay is not None else "a little"
-            self.tell(f"{origin(url)[1]}: {waiting.reason}: waiting {pause}")
-        return waiting
-
     def _session(self) -> requests.Session:
         session: requests.Session | None = getattr(self._local, "session", None)
         if session is None:
@@ -298,3 +291,8 @@ class HttpClient:
             with self._lock:
                 self._sessions.append(session)
         return session
+
+
+def _at(waiting: RetryableError | NetworkError, url: str) -> Exception:
+    """The same, with the address where nobody waits for it."""
+    return NetworkError(waiting.what, where=url, remedy=waiting.remedy) if isinstance(waiting, NetworkError) else waiting

@@ -6,8 +6,9 @@ import contextlib
 import email.utils
 import http.client
 import re
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import requests
@@ -21,6 +22,7 @@ from offline_kit.intake.transfer.tls_faults import tls_fault
 _LONGEST = 60.0  # seconds that a server may make us wait
 _TOO_MANY = 429
 _WORDS = 200  # characters of a server's own words
+_AT_ONCE = 1.0  # seconds in which the same failure of another transfer is no news
 _MANY = "run the command again later: it goes on where it stopped; whoever logs in (HF_TOKEN, docker login) may ask more often"
 
 
@@ -33,6 +35,28 @@ class RetryableError(Exception):
     def __init__(self, reason: str, delay: float | None = None, *, at_most: int | None = None, remedy: str = "") -> None:
         super().__init__(reason)
         self.reason, self.delay, self.at_most, self.remedy = reason, delay, at_most, remedy
+
+
+class RetryNotes:
+    """Says of each retry why, when and which of how many: one line, also where many transfers fail at once for one reason."""
+
+    def __init__(self, tell: Callable[..., None] | None) -> None:
+        self._tell, self._lock = tell, threading.Lock()
+        self._said: dict[tuple[str, str, int], float] = {}
+
+    def tell(self, where: str, again: RetryableError, wait: float, attempt: int, attempts: int) -> None:
+        """``where``: a URL or a name; ``attempt``: the one that follows in ``wait`` seconds, of ``attempts``."""
+        server = where.partition("://")[2].partition("/")[0].rpartition("@")[2] or where
+        key, now = (server, again.reason, attempt), time.monotonic()
+        with self._lock:
+            fresh = now - self._said.get(key, -_AT_ONCE) >= _AT_ONCE
+            self._said[key] = now
+        if self._tell is not None and fresh:
+            asked = ", as it asks" if again.delay is not None else ""
+            remedy = f" -> {again.remedy}" if again.remedy else ""
+            line = f"{server}: {again.reason}: again in {wait:.1f} s{asked}, attempt {attempt} of {attempts}{remedy}"
+            facts = {"server": server, "reason": again.reason, "wait": round(wait, 1), "attempt": attempt, "attempts": attempts}
+            self._tell(line, event="retry", **facts)
 
 
 @contextlib.contextmanager

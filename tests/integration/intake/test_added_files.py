@@ -77,7 +77,7 @@ def test_what_a_model_lacks_is_carried_in_its_folder(project: Project, hub: Hub)
     said = [line for line in done.stderr.splitlines() if line.startswith("warning: chat ")]
     assert len(said) == 2 and "needs the vocabulary o200k_base.tiktoken" in said[0] and "has no chat template" in said[1], said
     change(project, chat_template=template(), add=vocabulary(hub))
-    done = project.build()
+    done = project.build("--replace")
     assert done.returncode == 0 and "warning: chat " not in done.stderr, done.stderr
     assert held(project, "models/chat/chat_template.jinja") == TEMPLATE
     assert held(project, "models/chat/o200k_base.tiktoken") == VOCABULARY

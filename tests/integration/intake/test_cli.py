@@ -234,9 +234,14 @@ def test_a_folder_that_was_given_files_is_locked_again(project: Project) -> None
     assert refused.returncode == 4
     told = "the lock is stale (models.chat: sub/more.json, tokenizer.json changed) -> run 'offline-kit lock'"
     assert told in refused.stderr
+    kept = Digest.of_file(project.bundle)
     again = project.build()
-    assert again.returncode == 0 and TOKENLESS not in again.stderr
     assert "models.chat: sub/more.json, tokenizer.json changed since the lock was made: locked again" in again.stderr
+    assert TOKENLESS not in again.stderr
+    for other in (again, project.build("--dry-run")):
+        assert other.returncode == 9 and "this version is there already, with other content: model chat changed" in other.stderr
+    assert Digest.of_file(project.bundle) == kept
+    assert project.build("--replace").returncode == 0
     with tarfile.open(project.bundle) as tar:
         assert "demo-v1/models/chat/tokenizer.json" in tar.getnames()
     assert project.build("--locked").returncode == 0

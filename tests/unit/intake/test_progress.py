@@ -27,11 +27,12 @@ with show.task("fetch", 100 << 20, 3) as task:
 """
 
 
-def seen_on_a_terminal(program: str) -> str:
-    """Everything that comes out of a terminal of 120 columns, bars one below the other."""
+def seen_on_a_terminal(program: str, columns: int = 120) -> str:
+    """Everything that comes out of a terminal, bars one below the other."""
     own, its = pty.openpty()
-    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
-    with subprocess.Popen([sys.executable, "-c", program], stderr=its, stdin=subprocess.DEVNULL) as child:
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    with subprocess.Popen([sys.executable, "-c", program], stderr=its, stdin=subprocess.DEVNULL, env=environment) as child:
         os.close(its)
         seen = b""
         try:
@@ -47,7 +48,27 @@ def test_one_bar_with_bytes_and_files_and_a_line_for_each() -> None:
     lines = seen_on_a_terminal(SHOW).splitlines()
     assert "chat: model.safetensors: 40.0 MiB" in lines
     last = [line for line in lines if line.startswith("fetch:")][-1]
-    assert "75%" in last and "75.0M/100M" in last and "2 of 3 files" in last
+    assert last.startswith("fetch: 75% 75.0 MiB of 100.0 MiB  ") and "iB/s  " in last and "  2 of 3 files  " in last
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80])
+def test_a_bar_is_never_wider_than_its_terminal_and_has_one_base(columns: int) -> None:
+    lines = [line for line in seen_on_a_terminal(SHOW, columns).replace("\x1b[A", "").splitlines() if line.startswith("fetch:")]
+    assert max(map(len, lines)) <= columns
+    assert all("75.0 MiB of 100.0 MiB" in line for line in lines[-1:])
+    if columns > 60:
+        assert "2 of 3 files" in lines[-1]
+
+
+def test_a_bar_of_more_than_was_announced_says_nothing_else() -> None:
+    program = SHOW.replace("task.advance(35 << 20)", "task.advance(350 << 20)")
+    seen = seen_on_a_terminal("import warnings; warnings.simplefilter('always')\n" + program)
+    assert "100% 390.0 MiB of 390.0 MiB" in seen and "Warning" not in seen
+
+
+def test_in_a_pipe_a_step_is_a_line() -> None:
+    done = subprocess.run([sys.executable, "-c", SHOW], capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines() == ["fetch: 100.0 MiB", "chat: model.safetensors: 40.0 MiB"]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import gzip
 import os
+import re
 import socket
 import threading
 import time
@@ -24,7 +25,7 @@ from offline_kit.intake.store.space import require_space
 from offline_kit.intake.store.store import Store
 from offline_kit.intake.transfer.download import download
 from offline_kit.intake.transfer.http_client import HttpClient
-from offline_kit.intake.transfer.http_errors import retry_after
+from offline_kit.intake.transfer.http_errors import RetryableError, RetryNotes, retry_after
 from offline_kit.intake.transfer.rate_limit import LeastRate, TooSlow
 from offline_kit.intake.transfer.request import DownloadRequest
 from offline_kit.intake.transfer.resume_journal import ResumeJournal
@@ -286,12 +287,34 @@ def test_nobody_waits_for_an_hour(client: HttpClient, tmp_path: Path, headers: d
     assert client.stats.retried == 0
 
 
-def test_being_asked_too_often_is_told_at_once(tmp_path: Path) -> None:
+def test_each_retry_is_told_with_its_reason_its_wait_and_its_number(tmp_path: Path) -> None:
     told: list[str] = []
-    statuses = iter([429, 200])
+    facts: list[dict[str, object]] = []
+
+    def tell(line: str, **more: object) -> None:
+        told.append(line)
+        facts.append(more)
+
+    statuses = iter([429, 503, 200])
     with (
         serving(lambda request: request.reply(DATA, next(statuses))) as url,
-        HttpClient(QUICK, tell=told.append) as client,
+        HttpClient(QUICK, tell=tell) as client,
     ):
         download(client, Store(tmp_path), item(url))
-    assert told == ["127.0.0.1: was asked too often (HTTP 429): waiting a little"]
+    assert [re.sub(r":[0-9]+:", ":PORT:", line).partition(" -> ")[0] for line in told] == [
+        "127.0.0.1:PORT: was asked too often (HTTP 429): again in 0.0 s, attempt 2 of 4",
+        "127.0.0.1:PORT: HTTP 503 Service Unavailable: again in 0.0 s, attempt 3 of 4",
+    ]
+    assert [(fact["event"], fact["attempt"]) for fact in facts] == [("retry", 2), ("retry", 3)]
+
+
+def test_transfers_that_fail_together_are_one_line() -> None:
+    told: list[str] = []
+    notes = RetryNotes(lambda line, **facts: told.append(line))
+    for _ in range(16):
+        notes.tell("https://user:secret@hub.example:8443/a", RetryableError("timed out"), 1.5, 2, 6)
+    notes.tell("https://hub.example:8443/a", RetryableError("timed out", 3.0), 3.0, 3, 6)
+    assert told == [
+        "hub.example:8443: timed out: again in 1.5 s, attempt 2 of 6",
+        "hub.example:8443: timed out: again in 3.0 s, as it asks, attempt 3 of 6",
+    ]

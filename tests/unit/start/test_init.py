@@ -8,6 +8,7 @@ import pty
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -17,6 +18,7 @@ from offline_kit.cli.main import cli
 from offline_kit.cli.start.documents import ENGINE_YAML
 from offline_kit.cli.start.propose import propose
 from offline_kit.cli.start.wanted import distinct, guess_type, parse_wanted
+from offline_kit.cli.start.write_project import write_project
 from offline_kit.common.errors import DiskError, SpecError
 from offline_kit.project import open_project
 from offline_kit.spec.lock_facts import ModelFacts
@@ -72,7 +74,7 @@ def test_it_overwrites_nothing_and_writes_nothing_where_it_refuses(folders: Path
     [
         ([], "name the models: --model OWNER/NAME or a folder"),
         (["--model", "acme/one"], "name the GPUs of the host: --gpus 2x48GiB"),
-        (["--model", "nothing", "--gpus", "L4"], "'nothing' is neither a folder nor a repository (OWNER/NAME)"),
+        (["--model", "nothing", "--gpus", "L4"], "'nothing' is neither a folder nor a repository: a folder, OWNER/NAME"),
         (["--model", "./nothing/here", "--gpus", "L4"], "'./nothing/here': no such folder"),
         (["--model", "acme/one", "--gpus", "cpu"], "--gpus cpu needs --engine"),
         (["--model", "acme/one", "--gpus", "L4", "--name", "My Kit"], "'My Kit': lower case, digits, . _ -"),
@@ -144,3 +146,56 @@ def test_the_manifest_is_found_from_a_subfolder(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "manifests/two.yaml").write_text("")
     assert "name one with -m: one.yaml, two.yaml" in run("lock").output
     assert "leave one out" in run("plan", "a.yaml", "-m", "b.yaml").output
+
+
+@pytest.mark.parametrize("text", ["hf://", "dir://", "~nosuchuser", "~nosuchuser/x", "", "=", "a=", "modelscope://"])
+def test_what_names_no_model_is_one_clear_line(text: str, tmp_path: Path) -> None:
+    done = init(tmp_path / "site", "--model", text, "--gpus", "L4")
+    assert done.exit_code == 2, done.output
+    assert "OWNER/NAME" in done.output and not (tmp_path / "site").exists()
+
+
+def test_a_relative_folder_is_meant_from_here(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folders)
+    assert parse_wanted("dir://mini-embed").source == parse_wanted("mini-embed").source == f"dir://{folders}/mini-embed"
+
+
+def test_what_to_do_next_can_be_pasted(folders: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "it's mine"
+    done = init(folder, "--model", folders / "mini-embed", "--gpus", "L4", "--name", "x")
+    shell = done.output.splitlines()[-1].removeprefix("next: ").partition(" && ")[0]
+    went = subprocess.run(["bash", "-c", f"{shell} && pwd"], capture_output=True, text=True, check=True)
+    assert went.stdout == f"{folder}\n"
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+from offline_kit.cli.start.write_project import write_project
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+write_project({Path("config/a"): b"a" * 50, Path("deep/er/b"): b"b" * 200})
+"""
+
+
+def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", LIMITED], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "deep/er/b: cannot be written: File too large; nothing was left" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_came_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "b").write_text("mine")
+    with pytest.raises(DiskError, match="is there already"):
+        write_project({tmp_path / "new/a": b"a", tmp_path / "b": b"b"})
+    assert [path.name for path in tmp_path.iterdir()] == ["b"] and (tmp_path / "b").read_text() == "mine"
+
+
+def test_interrupted_while_it_writes(tmp_path: Path) -> None:
+    class Ends(dict[Path, bytes]):
+        def items(self) -> Any:
+            yield tmp_path / "new/a", b"a"
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_project(Ends())
+    assert list(tmp_path.iterdir()) == []
