@@ -18,6 +18,8 @@ from huggingface_hub import get_token
 
 from offline_kit.cli.start.machine_checks import FAILED, OK, WARNING, Check
 from offline_kit.common.errors import AccessDenied, KitError, NetworkError
+from offline_kit.common.files import read_plain_file
+from offline_kit.common.json_text import AT_MOST, parse_json
 from offline_kit.intake.sources import hub, modelscope
 from offline_kit.intake.sources.registry_api import Repository
 from offline_kit.intake.transfer.http_client import HttpClient
@@ -65,7 +67,7 @@ def _ask(name: str, url: str, client: HttpClient, offsets: list[float]) -> Check
     except KitError as error:
         return Check.of(name, error)
     took = time.monotonic() - started
-    with contextlib.suppress(TypeError, ValueError):
+    with contextlib.suppress(TypeError, ValueError, OverflowError):  # a server may say any date
         offsets.append(email.utils.parsedate_to_datetime(date).timestamp() - time.time())
     if status == 403:
         return Check(
@@ -88,13 +90,13 @@ def _clock(offsets: list[float]) -> Iterator[Check]:
 
 def _logins() -> Check:
     """The registries to which ``docker login`` left credentials."""
-    path = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
+    path = Path(os.environ.get("DOCKER_CONFIG") or "~/.docker") / "config.json"
     try:
-        config = json.loads(path.read_text())
-        hosts = sorted({*config.get("auths", {}), *config.get("credHelpers", {})})
+        config = parse_json(read_plain_file(path.expanduser(), AT_MOST, follow=True))
+        hosts = sorted(map(str, {*config.get("auths", {}), *config.get("credHelpers", {})}))
     except FileNotFoundError:
         hosts = []
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError, RuntimeError) as error:  # the last: nobody's home is known
         return Check("registry logins", WARNING, f"{path} cannot be read: {error}", "correct it, or 'docker login' again")
     if not hosts:
         example = base64.b64encode(b"NAME:PASSWORD").decode()

@@ -23,10 +23,11 @@ class Server(BaseHTTPRequestHandler):
 
     status: ClassVar[int] = 401
     offset: ClassVar[float] = 0.0
+    date: ClassVar[str] = ""
 
     def do_GET(self) -> None:
         self.send_response_only(self.status)
-        self.send_header("Date", email.utils.formatdate(time.time() + self.offset, usegmt=True))
+        self.send_header("Date", self.date or email.utils.formatdate(time.time() + self.offset, usegmt=True))
         self.send_header("Content-Length", "0")
         self.end_headers()
 
@@ -93,6 +94,23 @@ def test_a_clock_that_is_off(project: Path, tmp_path: Path, monkeypatch: pytest.
     code, found = doctor("--store", tmp_path / "store")
     assert (code, found["clock"]["state"]) == (0, "warning")
     assert "s behind that of the servers" in found["clock"]["what"]
+
+
+@pytest.mark.parametrize("date", ["Mon, 01 Jan 99999999999999 00:00:00 GMT", "Mon, 01 Jan 2020 00:00:00 +99999999999999", "-"])
+def test_a_date_that_no_clock_has(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, date: str) -> None:
+    monkeypatch.setattr(Server, "date", date)
+    code, found = doctor("--store", tmp_path / "store")
+    assert code == 0 and "clock" not in found
+
+
+@pytest.mark.parametrize("text", ['{"auths": [1]}', "[" * 100_000, "null", '{"auths": "ab"}', "9" * 5000, "\udcff", None])
+def test_logins_that_are_no_logins(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None) -> None:
+    path = tmp_path / "docker/config.json"
+    path.parent.mkdir()
+    path.write_bytes(text.encode("utf-8", "surrogateescape")) if text is not None else path.mkdir()
+    monkeypatch.setenv("DOCKER_CONFIG", str(path.parent))
+    code, found = doctor("--store", tmp_path / "store")
+    assert code == 0 and found["registry logins"]["state"] in ("ok", "warning")
 
 
 def test_what_of_this_machine_a_build_would_fail_of(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
