@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+
+from offline_kit.rehearsal.answers import Answer, Captured
 
 REMEDY = "carry what it asks for in the bundle, or switch it off: on the host nobody answers"
 
@@ -24,10 +25,9 @@ class Attempt:
     parents: tuple[int, ...] = ()
 
     @staticmethod
-    def parse(record: Mapping[str, Any]) -> Attempt:
+    def of(seen: Captured) -> Attempt:
         """From a line of the capture."""
-        texts = (_plain(record["asked"]), _plain(record["target"]), int(record["pid"]), _plain(record["command"]))
-        return Attempt(*texts, tuple(int(pid) for pid in record["parents"]))
+        return Attempt(seen.asked, seen.target, seen.pid, seen.command, tuple(seen.parents))
 
     @property
     def asked(self) -> str:
@@ -44,13 +44,12 @@ class Place:
     line: str
 
 
-def places(answers: Sequence[Mapping[str, Any]]) -> dict[tuple[int, str], Place]:
+def places(answers: Sequence[Answer]) -> dict[tuple[int, str], Place]:
     """What audit hooks noted, by process and target."""
     found: dict[tuple[int, str], Place] = {}
     for answer in answers:
-        for noted in answer.get("asked", answer.get("start", ())):
-            place = Place(_plain(answer.get("model", "")), _plain(noted["step"]), _plain(noted["place"]))
-            found.setdefault((int(noted["pid"]), _plain(noted["target"])), place)
+        for noted in (*answer.asked, *answer.start):
+            found.setdefault((noted.pid, noted.target), Place(answer.model, noted.step, noted.place))
     return found
 
 
@@ -65,7 +64,3 @@ def tell(
         who = f"process {attempt.pid}, {attempt.command}" if attempt.pid else "a process that was gone at once"
         line = f", at {place.line}" if place and place.line else ""
         yield f"{model or container}{step}: {attempt.asked} (container {container}, {who}{line}) -> {REMEDY}"
-
-
-def _plain(text: Any) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in str(text))[:400]

@@ -6,15 +6,14 @@ told, a line each with a remedy; a model of which nothing was heard is a finding
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import docker
 
 from offline_kit.common.errors import RehearsalFailed
 from offline_kit.common.progress import Progress
+from offline_kit.rehearsal.answers import Answer, Failed, read_lines
 from offline_kit.rehearsal.attempts import places, tell
 from offline_kit.rehearsal.containers import RUNTIME, Ran, captured
 from offline_kit.rehearsal.engine_image import WHERE
@@ -45,23 +44,21 @@ def rehearse_configuration(
     progress.note(f"rehearsing the configuration of {', '.join(keys)}")
     with captured(engine, image, kit, resolver) as running:
         ran = running.run(_COMMAND, mounts=mounts, environment=environment, seconds=_FIRST + _EACH * len(keys))
-    answers = [json.loads(line) for line in ran.output.splitlines() if line.startswith("{")]
-    heard = {str(answer["model"]): answer for answer in answers if "model" in answer}
-    models = {int(answer["pid"]): key for key, answer in heard.items()}
+    answers = read_lines(ran.output, Answer)
+    heard = {answer.model: answer for answer in answers if answer.model in keys}
+    models = {answer.pid: key for key, answer in heard.items()}
     found = [*_failures(heard, keys, ran), *tell(running.attempts, places(answers), models, "engine")]
     if found:
         raise RehearsalFailed("\n".join(["found what would not work on the host:", *found]), where=WHERE)
-    return {key: {step: str(said) for step, said in heard[key]["done"].items()} for key in keys}
+    return {key: heard[key].done for key in keys}
 
 
-def _failures(heard: Mapping[str, Mapping[str, Any]], keys: Sequence[str], ran: Ran) -> Iterator[str]:
+def _failures(heard: Mapping[str, Answer], keys: Sequence[str], ran: Ran) -> Iterator[str]:
     for key in keys:
-        failed = heard[key]["failed"] if key in heard else {"step": "start", "error": _last(ran), "log": ran.errors}
+        failed = heard[key].failed if key in heard else Failed(step="start", error=_last(ran), log=ran.errors)
         if failed:
-            said = f"{failed['log']}\n{failed['error']}"
-            known = reason(said)
-            plain = "".join(letter if letter.isprintable() else "?" for letter in failed["error"])
-            yield f"{key}: {failed['step']}: {f'{known} ({plain})' if known else f'{plain} -> {_REMEDY}'}"
+            known = reason(f"{failed.log}\n{failed.error}")
+            yield f"{key}: {failed.step}: {f'{known} ({failed.error})' if known else f'{failed.error} -> {_REMEDY}'}"
 
 
 def _last(ran: Ran) -> str:

@@ -8,7 +8,6 @@ with the next.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import socket
 import time
@@ -23,6 +22,8 @@ import requests
 
 from offline_kit.common.docker_engine import translate_docker_errors
 from offline_kit.common.errors import DockerError, RehearsalFailed
+from offline_kit.rehearsal import answers
+from offline_kit.rehearsal.answers import read_lines
 from offline_kit.rehearsal.attempts import Attempt
 from offline_kit.rehearsal.engine_image import WHERE
 from offline_kit.runtime.rehearsal import capture
@@ -145,11 +146,11 @@ class Captured:
 
     def _read(self, code: int) -> None:
         with translate_docker_errors(WHERE):
-            lines = self._container.logs(stdout=True, stderr=False).decode("utf-8", "replace").splitlines()
-        records = [json.loads(line) for line in lines if line.startswith("{")]
-        self.attempts = [Attempt.parse(record) for record in records if "asked" in record]
-        if code != 0 or not records or not records[-1].get("ended"):
-            what = f"the capture ended with {code}, {records[-1].get('lost', 0) if records else 0} packets lost"
+            said = self._container.logs(stdout=True, stderr=False).decode("utf-8", "replace")
+        records = read_lines(said, answers.Captured)
+        self.attempts = [Attempt.of(record) for record in records if record.asked]
+        if code != 0 or not records or not records[-1].ended:
+            what = f"the capture ended with {code}, {records[-1].lost if records else 0} packets lost"
             raise DockerError(what, where=WHERE, remedy="what it did not see may have been there: run the rehearsal again")
 
 

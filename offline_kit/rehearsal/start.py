@@ -6,7 +6,6 @@ networks is a finding; whatever the end, nothing of the project stays.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from offline_kit.common.child_process import Ended, TookTooLong, run_child
 from offline_kit.common.errors import DockerError, RehearsalFailed
 from offline_kit.common.progress import Progress
 from offline_kit.host.validate import Services
+from offline_kit.rehearsal.answers import read_receipt
 from offline_kit.rehearsal.attempts import tell
 from offline_kit.rehearsal.containers import held_images
 from offline_kit.rehearsal.engine_image import WHERE
@@ -59,8 +59,7 @@ def rehearse_start(
         raise DockerError(
             what, where=WHERE, remedy=f"docker ps --all --filter label=com.docker.compose.project={throwaway.project}"
         )
-    smoke = json.loads(receipt.read_bytes()).get("smoke") or {}
-    answered = {check["name"] for check in smoke.get("checks", ()) if check["ok"]}
+    answered = read_receipt(receipt.read_bytes())
     return {name: "answered" if name in answered else "healthy" for name in names}
 
 
