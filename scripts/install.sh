@@ -237,6 +237,11 @@ smoke() {
     step 'Smoke test'
     if [[ -n "$DRY_RUN" ]]; then say 'would ask each service one question' && return 0; fi
     SMOKE=$(service_smoke --json) || status=$?
+    if [[ -n "$SMOKE" || "$status" == 0 ]] && ! smoke_has_form "$SMOKE"; then
+        SMOKE=''
+        die "$EXIT_UNTRUSTED" 'the engine image answers the smoke test as this kit never does' \
+            'scripts/deploy.sh stop; do not use this image: scripts/verify.sh says whether the kit is as it was built'
+    fi
     smoke_lines
     ((status == 0)) || die "$EXIT_SMOKE" 'the smoke test failed: see above' 'scripts/deploy.sh logs shows what the services say'
 }

@@ -2,13 +2,15 @@
 
 Rules: what the operator changed stays, what only the new version changed is taken, and where both changed the same value the
 operator's is used and the conflict is reported; a file whose values end as one side has them keeps that side's bytes, comments
-included; files that are neither JSON nor YAML with fields are carried whole. Written is only the folder ``--out``.
+included; files that are neither JSON nor YAML with fields are carried whole. Nothing is written: the answer on stdout says for
+each file whose it is, and has the text of those that are of both; the host takes them (scripts/lib/verbs/receive.sh).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
@@ -66,29 +68,44 @@ def tree(folder: Path) -> Dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
+def document(orig: Dict[str, bytes], mine: Dict[str, bytes], new: Dict[str, bytes]) -> bytes:
+    """The answer: ``NEW NAME`` and ``MINE NAME`` for files of one side, ``MERGED LINES NAME`` and the text for those of both,
+    ``CONFLICT NAME`` for each to look at, ``TELL TEXT`` for people. Raises ValueError, which names the file."""
+    lines = [b"offline-kit-config 1"]
+    for name in sorted({*orig, *mine, *new}):
+        path = os.fsencode(name)
+        try:
+            if b"\n" in path:
+                raise ValueError("its name has a line break")
+            content, conflicts = carry(name, *(side.get(name) for side in (orig, mine, new)))
+        except ValueError as error:
+            raise ValueError(f"config/{name}: cannot be read: {' '.join(str(error).split())}") from error
+        if content is not None and content in (new.get(name), mine.get(name)):
+            lines.append((b"NEW " if content == new.get(name) else b"MINE ") + path)
+        elif content is not None:
+            lines += [b"MERGED %d %s" % (content.count(b"\n"), path), content[:-1]]
+        told = [f"CONFLICT config/{name}: {conflict}" for conflict in conflicts]
+        if content != new.get(name):
+            told.insert(
+                0, f"config/{name}: {'as you had it' if content == mine.get(name) else 'your edits and the new defaults'}"
+            )
+        lines += [b"TELL " + " ".join(line.split("\n")).encode("utf-8", "surrogateescape") for line in told]
+        lines += [b"CONFLICT " + path] if conflicts else []
+    return b"\n".join([*lines, b"END", b""])
+
+
 def main(arguments: Optional[List[str]] = None) -> int:
-    """Prints a line for each file that is not as the new version brings it; ``CONFLICT`` begins those to look at."""
     parser = argparse.ArgumentParser(prog="python3 -m runtime.merge_config", description="Carry edits over to a new version.")
     parser.add_argument("--kit", type=Path, metavar="DIR", help="the new kit as mounted; nothing in it is needed")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="an empty folder for the result")
     for option, meaning in (("orig", "as the old version brought it"), ("mine", "as the operator has it"), ("new", "the new")):
         parser.add_argument(f"--{option}", required=True, type=Path, metavar="DIR", help=f"config/ {meaning}")
     options = parser.parse_args(arguments)
-    orig, mine, new = tree(options.orig), tree(options.mine), tree(options.new)
-    out = options.out
-    for name in sorted({*orig, *mine, *new}):
-        try:
-            content, conflicts = carry(name, *(side.get(name) for side in (orig, mine, new)))
-        except ValueError as error:
-            print(f"config/{name}: cannot be read: {' '.join(str(error).split())}", file=sys.stderr)
-            return 3
-        if content is not None:
-            (out / name).parent.mkdir(parents=True, exist_ok=True)
-            (out / name).write_bytes(content)
-        if content != new.get(name):
-            print(f"config/{name}: {'as you had it' if content == mine.get(name) else 'your edits and the new defaults'}")
-        for conflict in conflicts:
-            print(f"CONFLICT config/{name}: {conflict}")
+    try:
+        answer = document(tree(options.orig), tree(options.mine), tree(options.new))
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 3
+    sys.stdout.buffer.write(answer)
     return 0
 
 

@@ -30,8 +30,8 @@ with tempfile.TemporaryDirectory() as root:
             shutil.copytree(source, place)
         else:
             place.symlink_to(source)
-    module = words[words.index("-m"):]
-    module[module.index("--kit") + 1] = root + "/kit"
+    targets = ["/kit", *(mount[1] for mount in mounts)]
+    module = [root + word if word in targets else word for word in words[words.index("-m"):]]
     env = {{{{"PYTHONPATH": root + "/opt/offline-kit", "PYTHONDONTWRITEBYTECODE": "1"}}}}
     done = subprocess.run([sys.executable, *module], env=env, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
 Path({{answer!r}}).write_bytes(done.stdout)

@@ -156,7 +156,14 @@ service_smoke() { # service_smoke [ARGUMENT...]: one question to each service; s
     value_of "$KIT/.env" VLLM_API_KEY || true
     key=$REPLY
     given
-    runtime runtime.smoke --interactive --network "${PROJECT}_internal" "${GIVEN_MOUNTS[@]}" -- --key-file /dev/stdin "$@" <<<"$key" || status=$?
+    runtime runtime.smoke --interactive --network "${PROJECT}_internal" "${GIVEN_MOUNTS[@]}" -- --key-file /dev/stdin "$@" <<<"$key" |
+        head -c 1048576 || status=${PIPESTATUS[0]}
     given_end
     return "$status"
+}
+
+smoke_has_form() { # smoke_has_form TEXT: it is what runtime.smoke --json writes, and no other JSON: it goes into the receipt as it is
+    local text='"([^"\\[:cntrl:]]|\\(["\\/bfnrt]|u[0-9a-f]{4}))*"' check
+    check="\\{\"able\": (true|false), \"name\": $text, \"ok\": (true|false), \"seconds\": [0-9.]+, \"detail\": $text\\}"
+    [[ "$1" != *$'\n'* ]] && LC_ALL=C grep -qE "^\\{\"ok\": (true|false), \"checks\": \\[($check(, $check)*)?\\]\\}\$" <<<"$1"
 }

@@ -26,46 +26,76 @@ carry_kept() { # what was edited here since it was carried stays; status 1 when 
     ! diff -r "$as_carried" "$KIT/config" >/dev/null 2>&1
 }
 
-carry_conflicts() { # carry_conflicts OLD: files with a conflict, as either side has them, into .state/conflicts
-    local file
-    rm -rf -- "$STATE/conflicts"
-    sed -n 's|^CONFLICT config/\([^:]*\): .*|\1|p' "$WORK/carry" | sort -u | while IFS= read -r file; do
-        mkdir -p "$STATE/conflicts/yours/$(dirname -- "$file")" "$STATE/conflicts/new/$(dirname -- "$file")"
-        [[ ! -e "$1/config/$file" ]] || cp "$1/config/$file" "$STATE/conflicts/yours/$file"
-        [[ ! -e "$STATE/config.orig/$file" ]] || cp "$STATE/config.orig/$file" "$STATE/conflicts/new/$file"
-    done
+carry_plan() { # carry_plan DOCUMENT MINE NEW: what the engine image makes of both sides, as `SIDE NUMBER NAME` lines on stdout, merged files as $WORK/merged/NUMBER; status 1 where it has another form or names a file that the side has not
+    rm -rf -- "$WORK/merged"
+    mkdir -m 700 "$WORK/merged"
+    (cd "$2" && find . -type f) | sed 's|^\./||' >"$WORK/names-mine"
+    (cd "$3" && find . -type f) | sed 's|^\./||' >"$WORK/names-new"
+    LC_ALL=C MINE="$WORK/names-mine" NEW="$WORK/names-new" MERGED="$WORK/merged" awk '
+        function fail() { failed = 1; exit 1 }
+        BEGIN {
+            while ((getline name <ENVIRON["MINE"]) > 0) mine[name]
+            while ((getline name <ENVIRON["NEW"]) > 0) new[name]
+        }
+        NR == 1 { if ($0 != "offline-kit-config 1") fail(); next }
+        left > 0 { print >file; if (--left == 0) close(file); next }
+        ended { fail() }
+        $0 == "END" { ended = 1; next }
+        { side = $1; name = substr($0, length(side) + 2) }
+        side == "TELL" { print side, 0, name; next }
+        side == "CONFLICT" { if (!(name in mine) && !(name in new)) fail(); print side, 0, name; next }
+        side == "MERGED" {
+            left = name; sub(/ .*/, "", left); name = substr(name, length(left) + 2)
+            if (left !~ /^[0-9]+$/ || length(left) > 7 || !(name in mine)) fail()
+        }
+        side !~ /^(MINE|NEW|MERGED)$/ || (side == "MINE" ? !(name in mine) : !(name in new)) || name in met { fail() }
+        { met[name]; print side, NR, name }
+        side == "MERGED" { file = ENVIRON["MERGED"] "/" NR; printf "" >file; if (left == 0) close(file) }
+        END { if (failed || !ended || left > 0) exit 1 }' "$1"
 }
 
-carry_proven() { # carry_proven FOLDER...: config.carried has plain files alone, each by the name of one in config.orig or FOLDER, or the end
-    local name
-    [[ -z "$(find "$STATE/config.carried" ! -type f ! -type d | head -n 1)" ]] || untrusted 'a link or device as configuration'
-    while IFS= read -r name; do
-        [[ -e "$STATE/config.orig/$name" || -e "$1/$name" || -e "$2/$name" ]] || untrusted 'a file of configuration that no side has'
-    done < <(cd "$STATE/config.carried" && find . -type f)
+carry_copy() { # carry_copy FILE PLACE
+    mkdir -p "$(dirname -- "$2")"
+    cat -- "$1" >"$2"
+}
+
+carry_take() { # carry_take PLAN MINE NEW: the sides that the plan says become .state/config.carried; both sides of a conflict go into .state/conflicts
+    local line side number name
+    rm -rf -- "$STATE/config.carried" "$STATE/conflicts"
+    mkdir "$STATE/config.carried"
+    while IFS= read -r line; do
+        side=${line%% *} line=${line#* }
+        number=${line%% *} name=${line#* }
+        case "$side" in
+            TELL) if [[ "$name" == CONFLICT* ]]; then warn "$name"; else say "    $name"; fi ;;
+            MINE) carry_copy "$2/$name" "$STATE/config.carried/$name" ;;
+            NEW) carry_copy "$3/$name" "$STATE/config.carried/$name" ;;
+            MERGED) carry_copy "$WORK/merged/$number" "$STATE/config.carried/$name" ;;
+            *)
+                [[ ! -f "$2/$name" ]] || carry_copy "$2/$name" "$STATE/conflicts/yours/$name"
+                [[ ! -f "$3/$name" ]] || carry_copy "$3/$name" "$STATE/conflicts/new/$name"
+                ;;
+        esac
+    done <"$1"
 }
 
 carry_config() { # carry_config OLD
-    local orig="$1/.state/config.orig" line status=0
+    local orig="$1/.state/config.orig" status=0
     if carry_kept; then
         say '    config/: edited here since the last attempt: stays as it is'
         return 0
     fi
     [[ -d "$orig" ]] || orig="$1/config"
     : >"$STATE/carrying"
-    rm -rf -- "$STATE/config.carried"
-    mkdir "$STATE/config.carried"
-    runtime runtime.merge_config --network none -v "$STATE/config.carried:/carried" -v "$STATE/config.orig:/new:ro" -v "$orig:/orig:ro" \
-        -v "$1/config:/mine:ro" -- --orig /orig --mine /mine --new /new --out /carried | head -c 1048576 >"$WORK/carry" || status=${PIPESTATUS[0]}
-    carry_proven "$1/config" "$orig"
+    runtime runtime.merge_config --network none -v "$STATE/config.orig:/new:ro" -v "$orig:/orig:ro" -v "$1/config:/mine:ro" \
+        -- --orig /orig --mine /mine --new /new | head -c "$APPLIED_LARGEST" >"$WORK/carry" || status=${PIPESTATUS[0]}
     case "$status" in
         0) ;;
         3) die "$EXIT_CONFIG" "your configuration in $1/config could not be carried over" 'correct it there, then upgrade again' ;;
         *) run_failed "$status" "$(cat "$WORK/runtime-says")" "your configuration in $1/config could not be carried over" ;;
     esac
-    while IFS= read -r line; do
-        if [[ "$line" == CONFLICT* ]]; then warn "$line"; else say "    $line"; fi
-    done <"$WORK/carry"
-    carry_conflicts "$1"
+    carry_plan "$WORK/carry" "$1/config" "$STATE/config.orig" >"$WORK/plan" || untrusted 'an answer of another form'
+    carry_take "$WORK/plan" "$1/config" "$STATE/config.orig"
     own_config "$STATE/config.carried"
     rm -f -- "$STATE/carrying"
     [[ ! -d "$STATE/conflicts" ]] || say "    both versions of each conflict are in $STATE/conflicts; edit config/ and restart to choose otherwise"

@@ -142,7 +142,7 @@ restore_check() { # what is in the folder $1 could run, or the end
     local status=0
     given "$1/.env" "$1/config" "$1/state"
     certificate_check "$1/state/tls"
-    runtime runtime.apply --network none "${GIVEN_MOUNTS[@]}" -- --check || status=$?
+    runtime runtime.apply --network none "${GIVEN_MOUNTS[@]}" -- --check | head -c 1048576 | reveal_controls >&2 || status=${PIPESTATUS[0]}
     given_end
     ((status == 0)) || die "$EXIT_CONFIG" 'the configuration in the backup cannot run here: see above; nothing was changed'
 }

@@ -39,6 +39,10 @@ support_logs() {
     done
 }
 
+support_plan() { # support_plan GPU-MEMORY: of an image that may say anything without end
+    runtime runtime.plan --network none "${GIVEN_MOUNTS[@]}" -- ${1:+--gpu-memory "$1"} | head -c 1048576
+}
+
 support_gather() {
     local name
     for name in bundle.json deploy/kit.env deploy/compose.yaml config .env .state/compose.yaml .state/start-order .state/ports .state/receipt.json \
@@ -50,7 +54,7 @@ support_gather() {
     note preflight.txt "$KIT/scripts/preflight.sh"
     given
     gpu_memory
-    note plan.txt runtime runtime.plan --network none "${GIVEN_MOUNTS[@]}" -- ${REPLY:+--gpu-memory "$REPLY"}
+    note plan.txt support_plan "$REPLY"
     given_end
     note files.txt "$KIT/scripts/verify.sh" --quick
     note host/system.txt uname -a

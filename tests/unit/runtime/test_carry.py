@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from offline_kit.runtime import engine_stats
-from offline_kit.runtime.merge_config import carry, main, merge
+from offline_kit.runtime.merge_config import carry, document, main, merge
 
 BASE: dict[str, Any] = {"models": {"chat": {"len": 1, "util": 0.5}, "rerank": {"len": 1}}}
 
@@ -90,8 +90,23 @@ def test_what_cannot_be_read_is_named(
         (tmp_path / side).mkdir()
         (tmp_path / side / name).write_text(text)
     sides = [word for side in ("orig", "mine", "new") for word in (f"--{side}", str(tmp_path / side))]
-    assert main(["--out", str(tmp_path), *sides]) == 3
+    assert main(sides) == 3
     assert f"config/{name}: cannot be read" in capsys.readouterr().err
+
+
+def test_the_answer_says_whose_each_file_is() -> None:
+    orig = {"a b.json": b'{"x": 1}', "gone.txt": b"1", "mine.txt": b"1", "same.txt": b"1", "both.txt": b"1"}
+    mine = {**orig, "a b.json": b'{"x": 2}', "mine.txt": b"2", "both.txt": b"2"}
+    new = {"a b.json": b'{"x": 1, "y": 3}', "mine.txt": b"1", "same.txt": b"1", "both.txt": b"3"}
+    assert document(orig, mine, new).decode().split("\n") == [
+        "offline-kit-config 1",
+        *("MERGED 4 a b.json", "{", '  "x": 2,', '  "y": 3', "}", "TELL config/a b.json: your edits and the new defaults"),
+        *("MINE both.txt", "TELL config/both.txt: as you had it"),
+        *("TELL CONFLICT config/both.txt: both changed it: yours is used", "CONFLICT both.txt"),
+        *("MINE mine.txt", "TELL config/mine.txt: as you had it", "NEW same.txt", "END", ""),
+    ]
+    with pytest.raises(ValueError, match="line break"):
+        document({}, {"a\nb": b""}, {})
 
 
 def test_a_key_stays_as_it_is_written() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -10,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from offline_kit.runtime import smoke
 from offline_kit.runtime.settings.load import _ENV_KEYS
 from offline_kit.runtime.settings.model import port_variable
+from tests.support.docker_stand_in import docker
 from tests.testbed.cache import REPOSITORY
 from tests.unit.runtime.test_apply import ENV, kit, run
 from tests.unit.runtime.test_config import KEY
@@ -147,3 +150,49 @@ def test_an_answer_of_another_kind_changes_nothing(name: str, kit: Path, tmp_pat
     assert done.returncode == 22, done.stderr
     assert "error: the engine image wrote what this kit never writes: " in done.stderr
     assert state(kit) == before
+
+
+CHECK = '{"able": true, "name": "chat", "ok": true, "seconds": 0.1, "detail": "\\u00e9 \\"x\\" \\\\ /"}'
+SMOKE = f'{{"ok": true, "checks": [{CHECK}, {CHECK}]}}'
+
+
+def smoke_has_form(text: str) -> bool:
+    library = REPOSITORY / "scripts/lib/services/engine.sh"
+    script = 'set +e; . "$0"; smoke_has_form "$(cat)"; exit $?'
+    return subprocess.run(["bash", "-c", script, str(library)], input=text, text=True, check=False).returncode == 0
+
+
+def test_a_smoke_test_as_it_is_written_goes_into_the_receipt(kit: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--kit", str(kit), "--base", "http://127.0.0.1", "--json", "--timeout", "1", "--full"]
+    assert smoke.main(arguments) == 7
+    said = capsys.readouterr().out
+    assert '"ok": false' in said and smoke_has_form(said.rstrip("\n")) and smoke_has_form(SMOKE)
+    assert smoke_has_form('{"ok": true, "checks": []}')
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "null",
+        SMOKE + ', "signed_by": "somebody"',
+        SMOKE[:-1] + ', "more": 1}',
+        f"{SMOKE}\n{SMOKE}",
+        SMOKE.replace('"chat"', '"chat\x1b[31m"'),
+        SMOKE.replace("\\u00e9", "\\x"),
+        SMOKE.replace("\\\\ /", '"'),
+        SMOKE.replace("true", '"true"', 1),
+        SMOKE.replace("0.1", "0.1}, {"),
+        SMOKE[:-2],
+    ],
+)
+def test_a_smoke_test_of_another_form_does_not(text: str) -> None:
+    assert not smoke_has_form(text)
+
+
+def test_a_smoke_test_without_end_is_cut(kit: Path, tmp_path: Path) -> None:
+    docker(tmp_path / "bin", program(tmp_path / "image", "while True:\n    print('x' * 65535)\n"))
+    script = f'. "{REPOSITORY}/scripts/lib/services/engine.sh"; open_kit "$0/x"; service_smoke --json | wc -c'
+    env = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-c", script, str(kit)], env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode != 0 and int(done.stdout) == 1 << 20
