@@ -1,7 +1,7 @@
 """The version of the next release, from those that are there.
 
-Rules: it comes after every earlier one in the order of ``sort -V``, which the host's ``upgrade`` goes by; it is never one that
-was there before, even if that release is pruned.
+Rules: it comes after every earlier one in the order that the host's ``upgrade`` goes by (``is_older``: that of ``sort -V``,
+release candidates before their release); it is never one that was there before, even if that release is pruned.
 """
 
 from __future__ import annotations

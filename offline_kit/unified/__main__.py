@@ -16,14 +16,9 @@ from pathlib import Path
 
 from offline_kit.runtime.settings.model import ConfigError
 from offline_kit.unified import configuration
+from offline_kit.unified.log import say
 from offline_kit.unified.proxy import Proxy
 from offline_kit.unified.supervisor import Supervisor
-
-
-def say(who: str, line: str) -> None:
-    """One line of the log."""
-    sys.stdout.write(f"[{who}] {line}\n")
-    sys.stdout.flush()
 
 
 async def serve(plan: configuration.Plan) -> int:

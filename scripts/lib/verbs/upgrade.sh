@@ -117,8 +117,16 @@ boot_moves() { # the unit starts the current version
     upgrade_call enable-boot || warn "the unit for the boot still names $KIT: as root, $TO/scripts/deploy.sh enable-boot"
 }
 
-is_older() { # is_older A B: version A comes before B, in the order of sort -V
-    [[ "$1" != "$2" && "$(printf '%s\n' "$1" "$2" | LC_ALL=C sort -V | head -n 1)" == "$1" ]]
+version_rank() { # version_rank VERSION -> REPLY: what sort -V puts in order: alpha, beta, dev, pre and rc come before their release
+    REPLY=$(printf '%s\n' "$1" | tr '[:upper:]' '[:lower:]' | sed -E 's/([0-9])[._-]?(alpha|beta|dev|nightly|pre|preview|rc|snapshot)([^a-z]|$)/\1~\2\3/g')
+}
+
+is_older() { # is_older A B: version A comes before B
+    local one
+    version_rank "$1"
+    one=$REPLY
+    version_rank "$2"
+    [[ "$one" != "$REPLY" && "$(printf '%s\n' "$one" "$REPLY" | LC_ALL=C sort -V | head -n 1)" == "$one" ]]
 }
 
 upgrade_options() { # -> UPGRADE_FOLDER, UPGRADE_KEYS, UPGRADE_THRESHOLD, DOWNGRADE

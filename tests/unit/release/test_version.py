@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 from datetime import date
 from pathlib import Path
@@ -16,6 +17,7 @@ from offline_kit.common.progress import Silent
 from offline_kit.release.index import Release, Releases, read_index, write_index
 from offline_kit.release.prune import prune, split_off
 from offline_kit.release.version import next_version
+from tests.testbed.cache import REPOSITORY
 
 TODAY = date(2026, 11, 26)
 NOTHING = Digest.of(b"")
@@ -64,12 +66,36 @@ def test_versions_that_cannot_be(scheme: str) -> None:
 
 @pytest.mark.parametrize("scheme", ["auto", "date"])
 def test_each_version_is_newer_for_the_host_than_all_before(scheme: str) -> None:
-    """upgrade compares with ``sort -V``."""
-    made: list[str] = []
+    """By the function that upgrade compares with, release candidates that were given by hand included."""
+    made: list[str] = ["v1.0.0-rc1", "v1.0.0-rc2"]
     for _ in range(12):
         made.append(next_version(scheme, made, TODAY))
-    done = subprocess.run(["sort", "-V"], input="\n".join(made), capture_output=True, text=True, check=True)
-    assert done.stdout.split() == made
+    assert_in_order(made)
+
+
+@pytest.mark.parametrize(
+    "versions",
+    [
+        "v1.0.0-alpha v1.0.0-beta.2 v1.0.0-beta.11 v1.0.0-rc1 v1.0.0 v1.0.0-1 v1.0.0-hotfix v1.0.1-rc.1 v1.0.1 v1.10.0",
+        "1.0.0.dev3 1.0.0rc1 1.0.0RC2 1.0.0 1.0.0-device 1.0.1",
+        "v2026.11.27-pre v2026.11.27 v2026.11.27.1 v2026.12.1",
+    ],
+)
+def test_a_release_candidate_is_older_than_its_release(versions: str) -> None:
+    assert_in_order(versions.split())
+
+
+def assert_in_order(versions: list[str]) -> None:
+    pairs = [pair for one, other in itertools.pairwise(versions) for pair in ((one, other), (other, one), (one, one))]
+    script = '. "$0"; while read -r one other; do is_older "$one" "$other" && echo older || echo not; done'
+    said = subprocess.run(
+        ["bash", "-c", script, str(REPOSITORY / "scripts/lib/verbs/upgrade.sh")],
+        input="".join(f"{one} {other}\n" for one, other in pairs), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    wrong = [
+        pair for pair, word, right in zip(pairs, said.stdout.split(), itertools.cycle(("older", "not", "not"))) if word != right
+    ]
+    assert not wrong
 
 
 @given(some.lists(some.booleans(), min_size=1, max_size=12), some.integers(1, 5))

@@ -22,10 +22,9 @@ __all__ = ["kit"]
 def old(kit: Path) -> Path:
     """The version before, with edits; ``kit`` is the new one, as it came."""
     folder = kit / "old version"
-    for place in ("config/monitoring", ".state/config.orig/monitoring"):
-        (folder / place).mkdir(parents=True)
+    for made in (folder / "config/monitoring", folder / ".state/config.orig/monitoring", kit / ".state/config.orig"):
+        made.mkdir(parents=True)
     for place, value in ((folder / ".state/config.orig", "1"), (folder / "config", "2"), (kit / ".state/config.orig", "1")):
-        place.mkdir(exist_ok=True)
         (place / "vllm_config.yaml").write_text(f"seed: {value}\n")
         (place / "both.yaml").write_text(f"seed: {value}\n")
     (kit / ".state/config.orig/both.yaml").write_text("seed: 3\nnew: 1\n")
