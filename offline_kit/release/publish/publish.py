@@ -1,8 +1,8 @@
 """Publish releases: what the folder has and the other place does not is uploaded, and shown when all of it is there.
 
 Rules: ``releases.json`` goes last, release by release, so that a run that was cut off leaves whole releases and no other;
-what lies there already and is of somebody else is never replaced; what was published and is pruned here is removed there, once
-it is not shown, and what stays is tried again by the next run.
+what lies there already and is of somebody else is never replaced; what was published and is pruned here, and nothing else that
+the index there may name, is removed there, once it is not shown, and what stays is tried again by the next run.
 """
 
 from __future__ import annotations
@@ -70,17 +70,23 @@ def publish(folder: Path, index: Releases, destination: Destination, progress: P
         published.append(release.version)
         line = f"{release.version} is published at {destination.address}"
         progress.note(line, event="published", version=release.version, where=destination.address)
-    gone = tuple(sorted(shown.files.union(shown.removing) - index.files))
+    pruned = _by_version(index, sorted(shown.files.union(shown.removing) - index.files))
+    for name in pruned.pop("", ()):  # whoever can write the index there decides nothing of ours
+        line = (
+            f"warning: {name}, which the index at {destination.address} names, is of no release that was pruned here: it stays"
+        )
+        progress.note(line, event="finding", where=destination.address)
+    gone = tuple(sorted(name for names in pruned.values() for name in names))
     told = wanted.model_copy(update={"removing": gone})
     if shown != told:
         destination.show(told)
-    if gone and (stay := tuple(sorted(destination.remove(_by_version(index, gone), progress)))) != gone:
+    if gone and (stay := tuple(sorted(destination.remove(pruned, progress)))) != gone:
         destination.show(wanted.model_copy(update={"removing": stay}))
     return tuple(published)
 
 
 def _by_version(index: Releases, names: Iterable[str]) -> dict[str, list[str]]:
-    """Files that were published of pruned versions, by version; under "" those that are named after none."""
+    """Files of versions that were pruned here, by version; under "" those that are named after none."""
     found = dict[str, list[str]]()
     for name in names:
         named = [version for version in index.pruned if name.startswith(f"{index.name}-{version}.")]

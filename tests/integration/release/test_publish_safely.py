@@ -132,6 +132,23 @@ def test_a_store_at_fault_is_no_disk(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert open_destination("s3://nothing", 1).remove({"v1": release.files}, Silent()) == list(release.files)
 
 
+def test_an_index_that_somebody_wrote_there_removes_nothing_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = made(tmp_path, "v1"), made(tmp_path, "v2")
+    (tmp_path / "precious.bin").write_bytes(b"of somebody else")
+    for name, value in WHO.items():
+        monkeypatch.setenv(name, value)
+    with S3Server(tmp_path, "releases") as store:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", store.url)
+        place = open_destination("s3://releases/kits", 1)
+        publish(tmp_path, Releases(name="demo", releases=(first, second)), place, Silent())
+        place.upload(second, [upload(tmp_path / "precious.bin")], Silent())
+        names = ("precious.bin", "releases.json", "demo-v2.tar", "demo-v1.tar")
+        place.show(there(place).model_copy(update={"removing": names}))
+        publish(tmp_path, Releases(name="demo", releases=(second,), pruned=("v1",)), place, Silent())
+        assert store.objects().keys() == {"kits/releases.json", "kits/precious.bin", "kits/demo-v2.tar"}
+        assert there(place) == Releases(name="demo", releases=(second,), pruned=("v1",))
+
+
 def test_words_of_a_store_are_one_line() -> None:
     with pytest.raises(KitError) as refused, s3_errors("s3://releases"):
         raise ClientError({"Error": {"Code": "Odd\n", "Message": "one\r\ntwo \x1b[31mred"}}, "PutObject")
