@@ -94,6 +94,8 @@ def build(order: Order, session: Session) -> Built:
         check_base_signers(shape.base_path, project.policies)
     check_writable(order.output)
     lock = current_lock(project, session, locked=locked)
+    if shape.split:
+        digits_for(0 if shape.base else payload_bytes(lock), shape.split)  # what cannot be is said before hours of work
     warn_of_target(project, lock, session)
     _check_policies(project, order.rehearsal)
     top, final = f"{lock.name}-{version}", _final(order, lock)

@@ -10,7 +10,8 @@ HERE=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")
 
 KEYS_FOLDER=/etc/offline-kit/keys.d THRESHOLD_FILE=/etc/offline-kit/threshold
 
-key_id() { # key_id KEY: the key ID of a public key in PEM form, on stdout; nothing when it is none. One key has one, in whatever form its point is written
+key_id() { # key_id KEY: the key ID of a public key in PEM form, on stdout; nothing when it is none, or more than one: openssl reads the first alone. One key has one ID, in whatever form its point is written
+    [[ "$(grep -c -e '^-----BEGIN ' -- "$1" 2>/dev/null)" == 1 ]] || return 0
     openssl pkey -pubin -in "$1" -noout >/dev/null 2>&1 || return 0
     { openssl ec -pubin -in "$1" -conv_form uncompressed -param_enc named_curve -outform DER 2>/dev/null ||
         openssl pkey -pubin -in "$1" -outform DER 2>/dev/null; } | openssl dgst -sha256 -r 2>/dev/null | cut -c 1-16
@@ -43,7 +44,7 @@ demand_signers() { # demand_signers KIT LEAST KEY...: LEAST of the keys signed t
     type -P openssl >/dev/null || { printf 'error: keys are demanded, and openssl, which checks signatures, is missing\n' >&2 && return 1; }
     for key in "$@"; do
         id=$(key_id "$key")
-        [[ "$id" =~ ^[0-9a-f]{16}$ ]] || { printf 'error: %s is not a public key in PEM form\n' "$(harmless "$key")" >&2 && return 1; }
+        [[ "$id" =~ ^[0-9a-f]{16}$ ]] || { printf 'error: %s is not one public key in PEM form\n' "$(harmless "$key")" >&2 && return 1; }
         [[ "$counted" != *" $id "* ]] || continue
         counted+="$id " total=$((total + 1))
         if is_signed_by "$key" "$kit"; then signed=$((signed + 1)); else absent+=" $key"; fi

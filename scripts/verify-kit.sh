@@ -37,6 +37,7 @@ if [ ! -f "$kit/SHA256SUMS" ] || [ -h "$kit/SHA256SUMS" ]; then
 fi
 for key in "$@"; do
     [ -r "$key" ] || { printf 'error: the key %s cannot be read\n' "$(harmless "$key")" >&2 && exit 2; }
+    [ "$(grep -c -e '^-----BEGIN ' -- "$key")" = 1 ] || { printf 'error: %s is not one public key in PEM form\n' "$(harmless "$key")" >&2 && exit 2; }
     signed=''
     for signature in "$kit"/SHA256SUMS*.sig "$kit".SHA256SUMS*.sig; do
         if [ -f "$signature" ] && verifies "$key" "$signature" "$kit/SHA256SUMS"; then

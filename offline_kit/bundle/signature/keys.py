@@ -51,9 +51,12 @@ class PublicKey:
 
 
 def load_public_key(path: Path) -> PublicKey:
-    """The public key in a PEM file. Raises SpecError (not such a key) and DiskError."""
+    """The public key in a PEM file. Raises SpecError (not such a key, or several: one alone would be asked) and DiskError."""
+    text = _read(path)
+    if text.count(b"-----BEGIN ") > 1:
+        raise SpecError("holds more than one key", where=str(path), remedy="one file for each key")
     try:
-        key = serialization.load_pem_public_key(_read(path))
+        key = serialization.load_pem_public_key(text)
     except (ValueError, UnsupportedAlgorithm) as error:
         raise SpecError("not a public key", where=str(path), remedy=_REMEDY) from error
     return PublicKey(str(path), _on_p256(key, path))

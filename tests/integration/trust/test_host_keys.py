@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from offline_kit.bundle.signature.keys import generate_key_pair
+from offline_kit.bundle.signature.keys import generate_key_pair, load_public_key
 from offline_kit.bundle.signature.sign import sign
 from offline_kit.bundle.signature.signers import open_signer
+from offline_kit.common.errors import SpecError
 from tests.integration.trust import script_blocks
 from tests.support import scripts_kit
 from tests.testbed.cache import REPOSITORY
@@ -60,7 +61,7 @@ def test_keys_that_are_named(kit: Path, keys: Path) -> None:
     refused(install(kit, "--key", keys / "approver.pub"), "0 of 1 keys")
     refused(install(kit, "--key", keys / "builder.pub", "--key", keys / "builder.pub", "--threshold", "2"), "1 of 1 keys")
     refused(install(kit, "--key", keys / "builder.pub", "--threshold", "0"), "is no number of signers")
-    refused(install(kit, "--key", keys / "none.pub"), "is not a public key")
+    refused(install(kit, "--key", keys / "none.pub"), "is not one public key")
     assert "the kit ran" in install(kit, *both, "--threshold", "1").stdout
     sign_by(kit, keys, "approver")
     assert "the kit ran" in install(kit, *both).stdout
@@ -81,6 +82,20 @@ def test_one_key_in_several_forms_is_one_signer(kit: Path, keys: Path) -> None:
         words.append(f"--key={out}")
         assert "the kit ran" in install(kit, words[-1]).stdout
     refused(install(kit, *words, "--threshold", "2"), "1 of 1 keys")
+
+
+def test_two_keys_in_one_file_are_no_key(kit: Path, keys: Path) -> None:
+    """Whoever puts both into one file means both; openssl would read the first and say nothing."""
+    sign_by(kit, keys, "builder")
+    both = keys / "both.pem"
+    both.write_bytes((keys / "builder.pub").read_bytes() + (keys / "approver.pub").read_bytes())
+    refused(install(kit, "--key", both), "is not one public key")
+    checked = subprocess.run(
+        ["sh", REPOSITORY / "scripts/verify-kit.sh", kit, both], capture_output=True, text=True, check=False
+    )
+    assert (checked.returncode, checked.stdout) == (2, "") and "is not one public key" in checked.stderr
+    with pytest.raises(SpecError, match="more than one key"):
+        load_public_key(both)
 
 
 def test_signatures_beside_the_folder_count(kit: Path, keys: Path) -> None:
@@ -125,10 +140,10 @@ def test_keys_that_the_host_demands(kit: Path, keys: Path, tmp_path: Path, thres
         ("chmod 700 .", "cannot be listed by this user"),
         ("rm -r keys.d && touch keys.d", "cannot be listed by this user"),
         ("rm -r keys.d && ln -s nowhere keys.d", "cannot be listed by this user"),
-        ("echo why >keys.d/README", "README is not a public key"),
+        ("echo why >keys.d/README", "README is not one public key"),
         ("mv keys.d/builder.pub keys.d/builder.key", "0 of 1 keys"),
         ("mv keys.d/builder.pub keys.d/.builder", "0 of 1 keys"),
-        ("ln -s nowhere keys.d/other.pub", "other.pub is not a public key"),
+        ("ln -s nowhere keys.d/other.pub", "other.pub is not one public key"),
     ],
 )
 def test_a_demand_that_cannot_be_read_is_no_demand_that_is_met(
