@@ -12,8 +12,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from offline_kit.common.errors import RehearsalFailed
 from offline_kit.common.json_text import parse_json
-from offline_kit.rehearsal.engine_image import WHERE
 
+_WHERE = "rehearsal"
 _LONGEST = 400  # characters of a text that is told
 _REMEDY = "do not use this image: 'offline-kit verify' says whether the kit is as it was built"
 Record = TypeVar("Record", bound=BaseModel)
@@ -109,4 +109,4 @@ def _read(data: bytes, kind: type[Record]) -> Record:
         why = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
     except ValueError as error:
         why = str(error)
-    raise RehearsalFailed(f"the engine image answers what this kit never writes: {plain(why)}", where=WHERE, remedy=_REMEDY)
+    raise RehearsalFailed(f"the engine image answers what this kit never writes: {plain(why)}", where=_WHERE, remedy=_REMEDY)
