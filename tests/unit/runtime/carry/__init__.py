@@ -1,0 +1,1 @@
+"""Edits carried into a new version."""
