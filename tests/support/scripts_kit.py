@@ -49,6 +49,7 @@ MODELS = {
     }
 }
 CONFIG = {"models.json": json.dumps(MODELS, indent=2).encode() + b"\n", "vllm_config.yaml": b"seed: 0\n"}
+Members = Sequence[tuple[str, Path | bytes | str]]  # of a layer: a path, and a file, its bytes or where a link leads
 STAND_IN = '''\
 #!/usr/bin/python3
 """Answers like `vllm serve FOLDER --served-model-name NAME --port 8000`; misbehaves as FOLDER/fault says."""
@@ -203,9 +204,9 @@ def run(
     )
 
 
-def make_image(folder: Path, name: str, layers: Sequence[Sequence[tuple[str, Path | bytes | str]]]) -> LockedImage:
-    """An image of these layers in `folder`: its lock entry."""
-    locked = [_layer(folder, layer) for layer in layers]
+def make_image(folder: Path, name: str, layers: Sequence[Layer | Members]) -> LockedImage:
+    """An image of these layers in `folder`, where those that are made already lie: its lock entry."""
+    locked = [layer if isinstance(layer, Layer) else _layer(folder, layer) for layer in layers]
     config = {
         "architecture": "amd64",
         "os": "linux",
@@ -230,7 +231,7 @@ def make_image(folder: Path, name: str, layers: Sequence[Sequence[tuple[str, Pat
     )
 
 
-def _layer(folder: Path, members: Sequence[tuple[str, Path | bytes | str]]) -> Layer:
+def _layer(folder: Path, members: Members) -> Layer:
     plain = io.BytesIO()
     with tarfile.open(fileobj=plain, mode="w") as archive:
         for name, content in members:
