@@ -10,18 +10,33 @@ from pathlib import Path
 
 import click
 
+from offline_kit.common.files import disk_error
+
 _FIRST = ("default.yaml", "knowflow.yaml")
 SHOWN_DEFAULT = "that of manifests/, here or above"
 
 
 def find_manifest() -> Path:
-    """The manifest, relative where it is below the working directory. Raises UsageError: several could be meant."""
+    """The manifest, relative where it is below the working directory.
+
+    Raises UsageError: several could be meant; DiskError: a folder of manifests cannot be read.
+    """
     here = Path.cwd()
     for folder in (here, *here.parents):
-        found = sorted(path.name for path in (folder / "manifests").glob("*.yaml"))
+        found = sorted(name for name in _listed(folder / "manifests") if name.endswith(".yaml") and name[0] != ".")
         chosen = [name for name in _FIRST if name in found][:1] or found
         if len(chosen) > 1:
             raise click.UsageError(f"several manifests in {folder / 'manifests'}: name one with -m: {', '.join(chosen[:8])}")
         if chosen:
             return Path("manifests" if folder == here else folder / "manifests") / chosen[0]
     return Path("manifests") / _FIRST[1]
+
+
+def _listed(folder: Path) -> list[str]:
+    """The names in ``folder``, none where it is not there."""
+    try:
+        return [path.name for path in folder.iterdir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise disk_error(error, folder) from error

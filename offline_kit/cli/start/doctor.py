@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 
 import click
@@ -58,10 +59,10 @@ def doctor(
 
 def _project(named: Path | None) -> tuple[Project | None, list[Check]]:
     """The project that is meant, and what is wrong with it; none where there is no manifest yet."""
-    path = named or find_manifest()
-    if not named and not path.exists():
-        return None, [Check("manifest", WARNING, "none here", "'offline-kit init' writes one")]
     try:
+        path = named or find_manifest()
+        if not named and not os.path.lexists(path):
+            return None, [Check("manifest", WARNING, "none here", "'offline-kit init' writes one")]
         project = open_project(path)
     except KitError as error:
         return None, [Check.of("manifest", error)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -111,7 +112,7 @@ def init(
     entries, verdict = propose(typed, facts, there, ENGINE_YAML.encode(), accelerator)
     schema_path = folder / "manifests/manifest.schema.json"
     contents = dict(zip(paths, (text.encode(), models_json(entries).encode(), ENGINE_YAML.encode()), strict=True))
-    if not schema_path.exists():
+    if not os.path.lexists(schema_path):
         contents[schema_path] = schema().encode()
     write_project({path: contents[path] for path in reversed(contents)})
     for path in paths:
@@ -175,7 +176,7 @@ def _image(text: str) -> str:
 
 
 def _refuse_existing(paths: list[Path]) -> None:
-    there = [str(path) for path in paths if path.exists() or path.is_symlink()]
+    there = [str(path) for path in paths if os.path.lexists(path)]
     if there:
         raise DiskError(
             "there already, and not overwritten", where=", ".join(there), remedy="name another FOLDER, or take them away"
@@ -184,7 +185,7 @@ def _refuse_existing(paths: list[Path]) -> None:
 
 def _write_example(folder: Path) -> None:
     files = {**starter_files(), "manifests/manifest.schema.json": schema().encode()}
-    there = [folder / name for name in sorted(files) if (folder / name).exists()]
+    there = [folder / name for name in sorted(files) if os.path.lexists(folder / name)]
     write_project({folder / name: content for name, content in sorted(files.items()) if folder / name not in there})
     for name in sorted(files):
         answer(f"{'kept ' if folder / name in there else 'wrote'} {folder / name}")

@@ -19,6 +19,7 @@ from pathlib import Path
 from offline_kit import __version__
 from offline_kit.common.docker_engine import docker_engine
 from offline_kit.common.errors import DiskError, KitError
+from offline_kit.common.files import disk_error
 from offline_kit.common.units import size
 from offline_kit.intake.fetch import missing_bytes, payload_bytes
 from offline_kit.intake.store.store import Store
@@ -82,7 +83,10 @@ def _disks(project: Project | None, store_root: Path, output: Path) -> Iterator[
     wanted = {"store": 0, "output": 0}
     if lock:
         wanted["output"] = payload_bytes(lock)
-        wanted["store"] = missing_bytes(lock, Store(store_root)) if store_root.is_dir() else payload_bytes(lock)
+        try:
+            wanted["store"] = missing_bytes(lock, Store(store_root)) if _is_folder(store_root) else payload_bytes(lock)
+        except OSError as error:  # who may not look into it may not write there, either, which is told below
+            yield Check.of("store", disk_error(error, store_root))
     places = {"store": _existing(store_root), "output": _existing(output)}
     together = places["store"].stat().st_dev == places["output"].stat().st_dev
     for name, folder in places.items():
@@ -105,9 +109,16 @@ def _disks(project: Project | None, store_root: Path, output: Path) -> Iterator[
 
 
 def _existing(folder: Path) -> Path:
-    """``folder``, or the nearest above it that there is."""
+    """``folder``, or the nearest above it that there is and that may be seen."""
     whole = folder.expanduser().resolve()
-    return next((place for place in (whole, *whole.parents) if place.is_dir()), Path("/"))
+    return next((place for place in (whole, *whole.parents) if _is_folder(place)), Path("/"))
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # nobody may see it
+        return False
 
 
 def _docker(project: Project | None) -> Check:

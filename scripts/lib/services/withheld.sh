@@ -12,13 +12,13 @@ WITHHELD_SH=yes
 
 secret_published() { [[ "$1" == token-abc123 || "$1" == admin123 ]]; } # secret_published TEXT: it is the example of a guide that everybody can read
 
-secrets_unpublished() { # secrets_unpublished FILE: the .env in FILE has no secret that a published guide gives, or the end
+secrets_unpublished() { # secrets_unpublished FILE [NAME REMEDY]: the .env in FILE has no secret that a published guide gives, or the end
     local key
     for key in VLLM_API_KEY GRAFANA_ADMIN_PASSWORD; do
         value_of "$1" "$key" || continue
         ! secret_published "$REPLY" ||
-            die "$EXIT_CONFIG" ".env: $key is the example of a published guide, which everybody knows; nothing was changed" \
-                'take its value out and run ./install.sh, which makes one'
+            die "$EXIT_CONFIG" "${2:-.env}: $key is the example of a published guide, which everybody knows; nothing was changed" \
+                "${3:-take its value out and run ./install.sh, which makes one}"
     done
 }
 

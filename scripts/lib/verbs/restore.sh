@@ -178,6 +178,7 @@ verb_restore() { # restore FILE
     rm -rf -- "$folder"
     [[ -n "$DRY_RUN" ]] || AT_EXIT=restore_end
     restore_read "$folder"
+    secrets_unpublished "$folder/.env" "the .env in $RESTORE_FILE" 'unpack it elsewhere with tar -xzf, and take by hand what you need of it'
     if [[ -n "$DRY_RUN" ]]; then say "would restore from $RESTORE_FILE: settings, keys, configuration" && return 0; fi
     restore_models "$folder"
     restore_check "$folder"

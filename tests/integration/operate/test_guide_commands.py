@@ -6,10 +6,15 @@ healthy but the last; what is typed is tests/data/guide_commands.py.
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
+import re
 import subprocess
+import tarfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -215,6 +220,34 @@ def test_backups_by_hand(host: Host) -> None:
     typed(host, "mv config-backup.tar.gz ..")
     typed(host, "scripts/verify.sh")
     typed(host, "./deploy.sh backup ../settings.tar.gz")
+
+
+def test_a_backup_with_a_secret_of_the_guide_is_refused_before_anything_changes(host: Host) -> None:
+    """One of days when a kit took it."""
+    before = (host.kit / ".env").read_bytes()
+    _with_key(host.kit.parent / "settings.tar.gz", host.kit.parent / "old.tar.gz", b"token-abc123")
+    for option in ("--dry-run", ""):
+        said = typed(host, f"./deploy.sh restore ../old.tar.gz {option}", status=3)
+        assert "the .env in ../old.tar.gz: VLLM_API_KEY is the example of a published guide" in said, said
+    assert (host.kit / ".env").read_bytes() == before and running(host) == SERVICES
+    assert not (host.kit / ".state/before-restore").exists()
+    _with_key(host.kit.parent / "settings.tar.gz", host.kit.parent / "old.tar.gz", b"another-key-of-32-characters-000")
+    typed(host, "./deploy.sh restore ../old.tar.gz")
+    assert host.key == "another-key-of-32-characters-000"
+
+
+def _with_key(backup: Path, target: Path, key: bytes) -> None:
+    """The backup with another key in its .env, its list mended."""
+    with tarfile.open(backup) as archive:
+        members = [(member, archive.extractfile(member)) for member in archive]
+        contents = {member.name: stream.read() for member, stream in members if stream}
+    contents["./.env"] = re.sub(rb"(?m)^VLLM_API_KEY=.*$", b"VLLM_API_KEY=" + key, contents["./.env"])
+    digest = hashlib.sha256(contents["./.env"]).hexdigest().encode()
+    contents["./SUMS"] = re.sub(rb"(?m)^[0-9a-f]{64}(  \./\.env)$", digest + rb"\1", contents["./SUMS"])
+    with tarfile.open(target, "w:gz") as archive:
+        for member, _ in members:
+            member.size = len(contents.get(member.name, b""))
+            archive.addfile(member, io.BytesIO(contents.get(member.name, b"")))
 
 
 def test_pruning_takes_nothing_that_the_kit_needs_and_clean_all_that_it_made(host: Host) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import email.utils
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -126,6 +129,35 @@ def test_what_of_this_machine_a_build_would_fail_of(project: Path, tmp_path: Pat
     (project / "manifests/site.yaml").write_text("name: x\n")
     code, found = doctor("--store", tmp_path / "store")
     assert (code, found["manifest"]["state"]) == (3, "failed")
+
+
+def test_folders_that_may_not_be_looked_into(project: Path, tmp_path: Path) -> None:
+    """Each is told by its name, with the code of a disk, by doctor and by who would write there."""
+    closed = tmp_path / "closed"
+    (closed / "in").mkdir(parents=True)
+    closed.chmod(0)
+    below = str(closed / "in")
+    commands = [["doctor", "--offline", option, below] for option in ("--output", "--store")]
+    commands += [["context", below, "--store", str(tmp_path / "store")], ["init", below, "--example"]]
+    try:
+        for command in commands:
+            done = _as_owner_only(*command)
+            assert done.returncode == 9 and str(closed) in done.stdout + done.stderr, done
+            assert "Permission denied" in done.stdout + done.stderr
+        (project / "manifests").chmod(0)
+        for command in (["doctor", "--offline"], ["plan"]):
+            done = _as_owner_only(*command)
+            assert done.returncode == 9 and "manifests: Permission denied" in done.stdout + done.stderr, done
+    finally:
+        closed.chmod(0o755)
+        (project / "manifests").chmod(0o755)
+
+
+def _as_owner_only(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command without root's right to look into any folder."""
+    without = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    program = Path(sys.executable).with_name("offline-kit")
+    return subprocess.run([*without, str(program), *arguments], capture_output=True, text=True, check=False)
 
 
 def test_where_there_is_no_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
