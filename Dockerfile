@@ -6,7 +6,8 @@
 #       docker build -t offline-kit/engine-cpu:v0.32.0 \
 #         --build-arg BASE=debian:bookworm-slim --build-arg ACCELERATOR=cpu .
 #
-# scripts/build.sh builds either. Models are in no image: the bundle brings them, each file proven.
+# scripts/build.sh builds either. Models are not in this image: a bundle brings them, each file proven. The image that serves all
+# models alone, with them or without, is another (docs/unified-image.md): scripts/build.sh --build-arg DOWNLOAD_MODELS=true|false
 #
 # One stage and no BuildKit syntax: the classic builder of Docker 20.10 builds it too. A build machine that cannot
 # reach PyPI or PyTorch's index passes WHEELS_URL, the address of a folder listing that holds every wheel.
@@ -17,7 +18,7 @@ FROM ${BASE}
 ARG ACCELERATOR=cuda
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 ARG WHEELS_URL=
-ARG DOWNLOAD_MODELS=false
+ARG DOWNLOAD_MODELS=
 ARG VERSION=0
 ARG REVISION=unknown
 
@@ -36,12 +37,13 @@ ENV HF_HUB_OFFLINE=1 \
     FLASHINFER_NO_DOWNLOAD=1 \
     VLLM_CACHE_ROOT=/var/cache/vllm
 
+# docker build has no login, no token, no store and no manifest at hand: what it fetched, nobody would have proven.
+RUN [ -z "${DOWNLOAD_MODELS}" ] || { \
+      echo "DOWNLOAD_MODELS=${DOWNLOAD_MODELS}: 'docker build .' makes the engine image alone. The image that serves all models is made by" \
+           "scripts/build.sh --build-arg DOWNLOAD_MODELS=${DOWNLOAD_MODELS} --name knowflow/vllm-unified" >&2; exit 2; }
+
 COPY config/engine-cpu/ /usr/share/offline-kit/engine-cpu/
-RUN case "${DOWNLOAD_MODELS}" in \
-      false) : ;; \
-      *) echo "DOWNLOAD_MODELS=${DOWNLOAD_MODELS}: no image holds models, a bundle does: offline-kit build --version v1.0.0" >&2; exit 2 ;; \
-    esac \
- && mkdir -p /var/cache/vllm && chmod 1777 /var/cache/vllm \
+RUN mkdir -p /var/cache/vllm && chmod 1777 /var/cache/vllm \
  && case "${ACCELERATOR}" in \
       cuda) : ;; \
       cpu) sh /usr/share/offline-kit/engine-cpu/install.sh ;; \

@@ -37,8 +37,8 @@ from offline_kit.output_checks import check_room, check_version, check_writable
 from offline_kit.project import Policies, Project, open_project
 from offline_kit.rehearsal.rehearse import kit_of, rehearse_kit
 from offline_kit.spec.lock import Lock
-from offline_kit.spec.names import VERSION
-from offline_kit.spec.policy_check import check_rehearsal, check_scanners
+from offline_kit.spec.names import VERSION, ImageReference
+from offline_kit.spec.policy_check import check_base, check_rehearsal, check_scanners
 from offline_kit.spec.rehearsal import Extent, RehearsalRecord
 from offline_kit.spec.scan import PICKLES
 
@@ -205,6 +205,16 @@ def _check_policies(project: Project, rehearsal: Extent | None) -> None:
         check_rehearsal(rehearsal, policy, name)
 
 
+def _check_base(image: str, project: Project) -> None:
+    """``image`` is a name that Docker takes, and policies allow it. Raises SpecError, PolicyRefused."""
+    try:
+        for name, policy in project.policies:
+            check_base(image, policy, name)
+        ImageReference.parse(image)
+    except ValueError as error:
+        raise SpecError(str(error), where="--base", remedy="give the name of an engine image, REPOSITORY:TAG") from error
+
+
 def rehearse(source: Path, extent: Extent, session: Session) -> RehearsalRecord:
     """Tries out what a manifest, a bundle or a kit would be on a host. Raises as ``build``, and RehearsalFailed."""
     if source.suffix not in (".yaml", ".yml"):
@@ -236,8 +246,12 @@ def lay_image_context(
     Raises as ``build``.
     """
     project = open_project(manifest_path, policies)
-    if folder.exists():
+    with disk_errors(folder):
+        there = folder.exists()
+    if there:
         raise SpecError("is there already", where=str(folder), remedy="name a folder that is not there, or remove it")
+    if base:
+        _check_base(base, project)
     lock = current_lock(project, session, locked=locked)
     _check_policies(project, None)
     with session.store.in_use(), stage(folder) as made:

@@ -20,8 +20,11 @@ from .settings.model import DOTENV, ENGINE_YAML, ENVIRONMENT_YAML, KEYS, MODELS_
 from .settings.text_file import AT_MOST, read_text
 
 
-def read(kit: Path, *, need_key: bool = True, dotenv: Optional[str] = None) -> Tuple[Settings, Dict[str, str]]:
-    """The settings of the kit in the folder ``kit``, and its deploy/kit.env. ``dotenv``: in place of its .env.
+def read(
+    kit: Path, *, need_key: bool = True, need_models: bool = True, dotenv: Optional[str] = None
+) -> Tuple[Settings, Dict[str, str]]:
+    """The settings of the kit in the folder ``kit``, and its deploy/kit.env. ``need_key``, ``need_models``: whether these have
+    to be there already; ``dotenv``: in place of its .env.
 
     Raises ConfigError, OSError.
     """
@@ -33,7 +36,7 @@ def read(kit: Path, *, need_key: bool = True, dotenv: Optional[str] = None) -> T
         read_text(kit, MODELS_JSON),
         read_text(kit, ENGINE_YAML),
         dotenv,
-        folders=sorted(entry.name for entry in (kit / "models").iterdir() if entry.is_dir()),
+        folders=sorted(entry.name for entry in (kit / "models").iterdir() if entry.is_dir()) if need_models else None,
         device=facts.get("KIT_ACCELERATOR", "nvidia"),
         need_key=need_key,
         named_keys=read_text(kit, KEYS) if (kit / KEYS).exists() else "",

@@ -46,6 +46,19 @@ def check_rehearsal(extent: Extent | None, policy: Policy, name: str) -> None:
     raise PolicyRefused(f"{name} forbids this:\n{breach}", remedy=f"build it with {how}")
 
 
+def check_base(image: str, policy: Policy, name: str) -> None:
+    """Raises PolicyRefused where an image may not be built on ``image``, of which nothing is known but its name."""
+    reference = ImageReference.parse(image)
+    place, found = f"{reference.registry}/{reference.repository}", list[str]()
+    if policy.registries is not None and not _allowed(place, policy.registries):
+        found.append(f"base: comes from {place}, and 'registries' allows {_shown(policy.registries)}")
+    if policy.oldest_image is not None:
+        found.append(f"base: {image} was not looked into, and 'oldest_image' is {policy.oldest_image}")
+    if found:
+        remedy = "leave --base out: the manifest's engine image is held to all of the policy"
+        raise PolicyRefused("\n".join([f"{name} forbids this:", *found]), remedy=remedy)
+
+
 def breaches(lock: Lock, policy: Policy) -> list[str]:
     """What of the lock the policy forbids, a line each; empty: it may pass."""
     return [*_of_images(lock, policy), *_of_models(lock, policy), *_of_size(lock, policy)]

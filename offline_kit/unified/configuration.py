@@ -51,13 +51,17 @@ class Plan:
     groups: tuple[tuple[Job, ...], ...]
 
 
-def read(app: Path, environment: Mapping[str, str], sockets: Path, cache: Path = CACHE) -> Plan:
-    """The plan for the configuration and models below ``app``. Raises ConfigError, OSError."""
-    if not (app / "models").is_dir() or not any((app / "models").iterdir()):
+def read(app: Path, environment: Mapping[str, str], sockets: Path, cache: Path = CACHE, *, need_models: bool = True) -> Plan:
+    """The plan for the configuration and models below ``app``; ``need_models``: whether there have to be any.
+
+    Raises ConfigError, OSError.
+    """
+    empty = not (app / "models").is_dir() or not any((app / "models").iterdir())
+    if empty and need_models:
         what, remedy = "there is no model in it", f"docker run -v FOLDER:{app}/models:ro, with a folder for each model"
         raise ConfigError([Mistake(f"{app}/models", "", what, remedy)])
-    settings = _settings(app, environment)
-    unreadable = [mistake for model in settings.models for mistake in _check_folder(app, model)]
+    settings = _settings(app, environment, need_models=not empty)
+    unreadable = [] if empty else [mistake for model in settings.models for mistake in _check_folder(app, model)]
     asked, mistakes = expand_replicas(settings)
     if mistakes or unreadable:
         raise ConfigError([*mistakes, *unreadable])
@@ -79,9 +83,9 @@ class _Folders(NamedTuple):
     cache: Path
 
 
-def _settings(app: Path, environment: Mapping[str, str]) -> Settings:
+def _settings(app: Path, environment: Mapping[str, str], *, need_models: bool) -> Settings:
     try:
-        settings = kit.read(app, need_key=False, dotenv=_dotenv(app, environment))[0]
+        settings = kit.read(app, need_key=False, need_models=need_models, dotenv=_dotenv(app, environment))[0]
     except ConfigError as error:
         raise ConfigError(
             [dataclasses.replace(mistake, file=_INSTEAD.get(mistake.file, mistake.file)) for mistake in error.mistakes]

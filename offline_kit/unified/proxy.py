@@ -2,7 +2,8 @@
 
 Rules: the same paths, methods, refusals and lists of models as the gateway of a kit, from the same tables; every path but
 /health needs the key where there is one; a header reaches an engine only where named here, the key never; an answer streams as
-it is made, and one that breaks off looks like it; a client that hangs up ends the engine's work; a question is sent once.
+it is made, and one that breaks off looks like it; a client that hangs up, or takes nothing, ends the engine's work; a question
+is sent once.
 """
 
 from __future__ import annotations
@@ -23,14 +24,15 @@ from offline_kit.runtime.render import gateway, nginx
 from offline_kit.runtime.router import decide
 from offline_kit.runtime.settings.model import Model, Settings
 from offline_kit.runtime.settings.routes import PATHS, routes
+from offline_kit.unified.listeners import USUAL, Limits, Listeners, shown, time_to_send
 from offline_kit.unified.supervisor import READY, SILENT, Running, Say
 
 LARGEST = 64 << 20
 LARGE, LARGE_AT_ONCE = 1 << 20, 16
+_RETRY = {429: "1", 503: "5"}
 _TO_ENGINE = ("Content-Type", "Accept")
 _TO_CLIENT = ("Content-Type",)
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=3600)
-_BODY_SECONDS = 60.0
 
 
 class Refused(Exception):
@@ -43,7 +45,9 @@ class Refused(Exception):
     def response(self) -> web.Response:
         """In the shape of OpenAI's errors."""
         status, kind, message = nginx.REFUSALS[self.status]
-        headers = {401: {"WWW-Authenticate": 'Bearer realm="offline-kit"'}, 503: {"Retry-After": "5"}}.get(status)
+        headers = {"WWW-Authenticate": 'Bearer realm="offline-kit"'} if status == 401 else {}
+        if status in _RETRY:
+            headers["Retry-After"] = _RETRY[status]
         text = nginx.answer(status, kind, self.message or message) + "\n"
         return web.Response(status=status, text=text, content_type="application/json", headers=headers)
 
@@ -51,10 +55,10 @@ class Refused(Exception):
 class Proxy:
     """The servers of all ports before ``engines``."""
 
-    def __init__(self, settings: Settings, engines: Sequence[Running], say: Say) -> None:
-        self._settings, self._engines, self._say = settings, engines, say
+    def __init__(self, settings: Settings, engines: Sequence[Running], say: Say, limits: Limits = USUAL) -> None:
+        self._settings, self._engines, self._say, self._limits = settings, engines, say, limits
         self._lists = gateway.model_lists(settings)
-        self._runners: list[web.AppRunner] = []
+        self._listeners = Listeners(limits, say)
         self._sessions: dict[str, aiohttp.ClientSession] = {}
         self._large = asyncio.Semaphore(LARGE_AT_ONCE)
 
@@ -70,15 +74,12 @@ class Proxy:
         for port, model in ports.items():
             application = web.Application(client_max_size=LARGEST)
             application.router.add_route("*", "/{path:.*}", self._handler(model))
-            runner = web.AppRunner(application, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
-            self._runners.append(runner)
-            await runner.setup()
-            await web.TCPSite(runner, self._settings.bind, port, backlog=1024).start()
+            await self._listeners.listen(application, self._settings.bind, port)
             self._say("router", f"port {port}: {model.name if model else 'all models'}")
 
     async def stop(self) -> None:
         """Listens no more, and ends what is left of requests a second later."""
-        await asyncio.gather(*(runner.cleanup() for runner in self._runners))
+        await self._listeners.close()
         for session in self._sessions.values():
             await session.close()
 
@@ -90,9 +91,13 @@ class Proxy:
                 response = await self._answer(request, path, model)
             except Refused as refused:
                 response = refused.response()
+            if not response.prepared:
+                with time_to_send(request, self._limits.send):
+                    await response.prepare(request)
+                    await response.write_eof()
             if path != "/health":
                 took = time.monotonic() - began
-                self._say("router", f"{request.remote} {request.method} {_shown(path)} {response.status} {took:.3f} s")
+                self._say("router", f"{request.remote} {request.method} {shown(path)} {response.status} {took:.3f} s")
             return response
 
         return handle
@@ -144,9 +149,9 @@ class Proxy:
             raise Refused(413)
         async with contextlib.AsyncExitStack() as stack:
             if length is None or length > LARGE:
-                await stack.enter_async_context(self._large)
+                await self._take_slot(stack)
             try:
-                body = await asyncio.wait_for(request.read(), _BODY_SECONDS)
+                body = await asyncio.wait_for(request.read(), self._limits.body)
             except web.HTTPRequestEntityTooLarge as error:
                 raise Refused(413) from error
             except asyncio.TimeoutError as error:
@@ -156,6 +161,14 @@ class Proxy:
             if len(body) <= LARGE:  # a small one of unknown length
                 await stack.aclose()
             yield body
+
+    async def _take_slot(self, stack: contextlib.AsyncExitStack) -> None:
+        """Room for one large body, given back by ``stack``."""
+        try:
+            await asyncio.wait_for(self._large.acquire(), self._limits.slot)
+        except asyncio.TimeoutError as error:
+            raise Refused(429) from error
+        stack.callback(self._large.release)
 
     async def _chosen(self, path: str, body: bytes) -> str:
         service, reason = await asyncio.to_thread(decide, self._settings, path, body)
@@ -196,7 +209,8 @@ class Proxy:
         await response.prepare(request)
         try:
             async for piece in answer.content.iter_any():
-                await response.write(piece)
+                with time_to_send(request, self._limits.send):
+                    await response.write(piece)
             await response.write_eof()
         except (aiohttp.ClientPayloadError, asyncio.TimeoutError, ConnectionError):
             # The status is out already: a connection that breaks off is what says that the answer is not whole.
@@ -213,8 +227,3 @@ def _check_method(request: web.Request, *methods: str) -> None:
 def _only(headers: Iterable[tuple[str, str]], names: Sequence[str]) -> dict[str, str]:
     wanted = {name.lower(): name for name in names}
     return {wanted[name.lower()]: value for name, value in headers if name.lower() in wanted}
-
-
-def _shown(path: str) -> str:
-    """A path as one line of a log may have it."""
-    return json.dumps(path[:200])[1:-1]

@@ -82,7 +82,7 @@ ELSEWHERE = {
     "./build.sh --tag v1.0.0 --skip-models": "scripts/build.sh --tag v1.0.0 --skip-models",
     "./build.sh --help": "scripts/build.sh --help",
     BLOCKS["build by hand"][0]: "scripts/build.sh --build-arg DOWNLOAD_MODELS=true",
-    BLOCKS["build by hand"][1]: "docker build -t knowflow/vllm-unified:latest .",
+    BLOCKS["build by hand"][1]: "scripts/build.sh --build-arg DOWNLOAD_MODELS=false",
     "./build_offline_package.sh": "scripts/build_offline_package.sh",
     "./build_offline_package.sh --version v1.0.0 --output /tmp/offline": (
         "scripts/build_offline_package.sh --version v1.0.0 --output /tmp/offline"

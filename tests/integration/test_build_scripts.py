@@ -11,7 +11,12 @@ import pytest
 from tests.testbed.cache import REPOSITORY
 from tests.testbed.dockerd import Dockerd
 
-NOT_TOGETHER = [["--locked"], ["--unified", "--build-arg", "WHEELS_URL=x"], ["--build-arg", "DOWNLOAD_MODELS=yes"]]
+NOT_TOGETHER = [
+    ["--locked"],
+    ["--policy", "x"],
+    ["--unified", "--build-arg", "WHEELS_URL=x"],
+    ["--build-arg", "DOWNLOAD_MODELS=yes"],
+]
 BUILD, PACKAGE = REPOSITORY / "scripts/build.sh", REPOSITORY / "scripts/build_offline_package.sh"
 
 
@@ -68,9 +73,9 @@ def test_a_dry_run_prints_the_command(words: list[str], name: str, parts: list[s
             "--base e:1 --skip-models",
         ),
         (
-            ["--unified", "--device=cpu", "--locked"],
+            ["--unified", "--device=cpu", "--locked", "--policy=p.yaml"],
             "offline-kit/vllm-unified:latest",
-            "--locked --base offline-kit/engine-cpu:latest",
+            "--locked --policy p.yaml --base offline-kit/engine-cpu:latest",
         ),
     ],
 )
@@ -78,21 +83,63 @@ def test_a_unified_image_is_made_of_a_context_and_proven(words: list[str], name:
     done = run(BUILD, *words, "--dry-run", DOCKER_HOST="unix:///nonexistent.sock")
     assert done.returncode == 0 and done.stdout == f"{name}\n", done.stderr
     lines = done.stderr.splitlines()
-    assert ("engine-cpu" in lines[0]) is ("--device=cpu" in words)
-    assert "offline-kit context ./.build-context/context --version " in lines[-3] and lines[-3].endswith(context)
-    assert f"docker build --tag {name} ./.build-context/context" in lines[-2] and "sha256sum" in lines[-1]
+    assert ("--entrypoint vllm IMAGE-ID --version" in lines[1]) is ("--device=cpu" in words)
+    made, built, read, started, tagged = lines[-5:]
+    assert "offline-kit context ./.build-context/context --version " in made and made.endswith(context)
+    assert built.startswith("would run: docker build --iidfile ") and "--tag" not in built and "sha256sum" in read
+    assert started.endswith("--cap-drop ALL IMAGE-ID --check") and tagged == f"would run: docker tag IMAGE-ID {name}"
 
 
-def test_the_dockerfile_is_built_on_any_base(dockerd: Dockerd, tmp_path: Path) -> None:
-    """The classic builder, with a base that has a shell and nothing else: labels, offline defaults, entrypoint."""
-    base = tmp_path / "base"
-    (base / "bin").mkdir(parents=True)
-    (base / "bin/busybox").write_bytes(Path("/bin/busybox").read_bytes())
-    (base / "bin/busybox").chmod(0o755)
+@pytest.fixture
+def base(dockerd: Dockerd, tmp_path: Path) -> Path:
+    """The root of ``guide/base:1``, which has a shell and a program called vllm; and that image without: ``guide/empty:1``."""
+    root = tmp_path / "base"
+    (root / "bin").mkdir(parents=True)
+    (root / "bin/busybox").write_bytes(Path("/bin/busybox").read_bytes())
+    (root / "bin/busybox").chmod(0o755)
     for name in ("sh", "mkdir", "chmod"):
-        (base / f"bin/{name}").symlink_to("busybox")
-    archive = subprocess.run(["tar", "-C", base, "-c", "."], stdout=subprocess.PIPE, check=True).stdout
-    dockerd.docker("import", "-", "guide/base:1", stdin=archive)
+        (root / f"bin/{name}").symlink_to("busybox")
+    for tag, program in (("empty", "other"), ("base", "vllm")):
+        (root / f"bin/{program}").symlink_to("busybox")
+        archive = subprocess.run(["tar", "-C", root, "-c", "."], stdout=subprocess.PIPE, check=True).stdout
+        dockerd.docker("import", "-", f"guide/{tag}:1", stdin=archive)
+    return root
+
+
+def test_an_image_that_does_not_start_gets_no_tag(dockerd: Dockerd, base: Path) -> None:
+    assert base
+    env = {**dockerd.env, "DOCKER_BUILDKIT": "0"}
+    for words in (
+        ["--base", "guide/empty:1"],
+        ["--base", "guide/base:1", "--device", "cpu", "--build-arg", "ACCELERATOR=cuda"],
+    ):
+        done = run(BUILD, "--name", "guide/broken", *words, **env)
+        assert done.returncode == 6 and "guide/broken:latest does not start" in done.stderr and not done.stdout, done.stderr
+    assert dockerd.docker("image", "ls", "--quiet", "guide/broken") == ""
+
+
+@pytest.mark.parametrize("models", ["true", "false"])
+def test_the_dockerfile_alone_says_what_makes_the_image_with_models(dockerd: Dockerd, base: Path, models: str) -> None:
+    """The guide's own command."""
+    assert base
+    words = [
+        "--build-arg",
+        f"DOWNLOAD_MODELS={models}",
+        "-t",
+        "knowflow/vllm-unified:latest",
+        "--build-arg",
+        "BASE=guide/base:1",
+    ]
+    done = dockerd.run(["docker", "build", *words, "."], cwd=REPOSITORY, env={"DOCKER_BUILDKIT": "0"})
+    told = f"scripts/build.sh --build-arg DOWNLOAD_MODELS={models} --name knowflow/vllm-unified"
+    assert done.returncode != 0 and told in done.stdout + done.stderr
+    dry = run(BUILD, *told.split()[1:], "--dry-run")
+    assert dry.returncode == 0 and dry.stdout == "knowflow/vllm-unified:latest\n", "what it tells is a command"
+
+
+def test_the_dockerfile_is_built_on_any_base(dockerd: Dockerd, base: Path) -> None:
+    """The classic builder, with a base that has a shell and a vllm and nothing else: labels, offline defaults, entrypoint."""
+    assert base
     env = {**dockerd.env, "DOCKER_BUILDKIT": "0"}
     done = run(BUILD, "--tag", "v1.0.0", "--name", "guide/engine", "--base", "guide/base:1", "--skip-models", **env)
     assert done.returncode == 0 and done.stdout == "guide/engine:v1.0.0\n", done.stderr

@@ -69,11 +69,15 @@ def test_it_serves_alone_and_brings_back_what_dies(airgap: Dockerd, built: Path,
     assert label == {"with": "carried", "without": "none"}[tag]
     mount = ["--volume", f"{built}:/app/models:ro"] if tag == "without" else []
     strict = ["--read-only", "--tmpfs", "/tmp:exec", "--cap-drop", "ALL"] if tag == "without" else []
-    ports = ["--publish", "8000-8003:8000-8003", "--env", f"VLLM_API_KEY={KEY}"]
-    airgap.docker("run", "--detach", "--pull", "never", "--name", "unified", *ports, *mount, *strict, f"{IMAGE}:{tag}")
+    # the guide's network_mode: host, and the usual
+    ports = ["--network", "host"] if tag == "without" else ["--publish", "8000-8003:8000-8003"]
+    more = [*ports, "--env", f"VLLM_API_KEY={KEY}", *mount, *strict]
+    airgap.docker("run", "--detach", "--pull", "never", "--name", "unified", *more, f"{IMAGE}:{tag}")
     try:
         _until(lambda: _health(airgap) == "healthy", 300, airgap)
         _answers(airgap)
+        if tag == "without":
+            assert _listening(airgap) == {8000, 8001, 8002, 8003}, "no engine has a port"
         if tag == "with":
             _comes_back(airgap)
         airgap.docker("stop", "unified")
@@ -126,6 +130,12 @@ def _comes_back(airgap: Dockerd) -> None:
     assert log.count("[supervisor] embedding is ready") == 2 and log.count("[supervisor] chat is ready") == 1
     assert "[embedding] serving embedding: vllm serve /models/embedding" in log and KEY not in log
     assert {line.partition("]")[0] for line in log.splitlines()} == {"[supervisor", "[router", "[chat", "[embedding", "[rerank"}
+
+
+def _listening(airgap: Dockerd) -> set[int]:
+    """The ports of the host on which anybody listens."""
+    rows = [line.split() for line in airgap.run(["cat", "/proc/net/tcp", "/proc/net/tcp6"]).stdout.splitlines()]
+    return {int(row[1].rpartition(":")[2], 16) for row in rows if len(row) > 3 and row[3] == "0A"}
 
 
 def _health(airgap: Dockerd) -> str:

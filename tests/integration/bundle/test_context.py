@@ -91,6 +91,7 @@ def test_without_models_none_is_fetched(project: Project, hub: Hub, tmp_path: Pa
     (app / "models").mkdir()
     with pytest.raises(ConfigError, match="there is no model in it -> docker run -v FOLDER"):
         configuration.read(app, {}, tmp_path)
+    assert len(configuration.read(app, {}, tmp_path, need_models=False).settings.models) == len(MODELS), "of a new image"
     for key in MODELS[:2]:
         shutil.copytree(tmp_path / f"repository-{key}", app / "models" / key)
     (app / "models/rerank").mkdir()
@@ -107,3 +108,18 @@ def test_a_policy_holds_for_a_context_as_for_a_build(project: Project) -> None:
     (project.folder / "policy.yaml").write_text("scanners: [clamav]\n")
     done = context(project, "--policy", "policy.yaml")
     assert done.returncode == 23 and "clamav" in done.stderr and not (project.folder / "out").exists(), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("base", "policy", "code", "said"),
+    [
+        ("registry.example/engine:1", "registries: ['127.0.0.1:*']", 23, "base: comes from registry.example/engine"),
+        ("my/engine:1", "oldest_image: '2020-01-01'", 23, "base: my/engine:1 was not looked into"),
+        ("my/engine:1\nRUN id", "registries: ['*']", 3, "--base"),
+        ("my/engine:1", "registries: [docker.io/my, '127.0.0.1:*']", 0, ""),
+    ],
+)
+def test_what_it_is_built_on_is_held_to_the_policy(project: Project, base: str, policy: str, code: int, said: str) -> None:
+    (project.folder / "policy.yaml").write_text(f"{policy}\n")
+    done = context(project, "--skip-models", "--policy", "policy.yaml", "--base", base)
+    assert done.returncode == code and said in done.stderr and (project.folder / "out").exists() is (code == 0), done.stderr
