@@ -13,8 +13,9 @@ from offline_kit.bundle.format.media import Medium
 from offline_kit.bundle.read.inspect import Head, read_head
 from offline_kit.bundle.signature.check import check_signatures
 from offline_kit.bundle.write.copy_unpacker import carry_checker
-from offline_kit.cli import options
-from offline_kit.cli.size_options import parse_size, part_size
+from offline_kit.cli.shared import options
+from offline_kit.cli.shared.fetching import Fetching, fetching
+from offline_kit.cli.shared.size_options import parse_size, part_size
 from offline_kit.cli.trust.record import record_bundle
 from offline_kit.cli.trust.sign import sign_with
 from offline_kit.common.errors import DiskError
@@ -47,7 +48,6 @@ class _Build(click.Command):
     default=Path(),
     help="Folder for the bundle. [default: this folder]",
 )
-@options.store
 @click.option(
     "--split",
     callback=parse_size,
@@ -75,17 +75,11 @@ class _Build(click.Command):
 @options.medium
 @options.record
 @options.policy
-@options.jobs
-@options.limit_rate
-@options.min_rate
-@options.mirrors
-@options.log_format
-@options.quiet
+@fetching
 def build(
     version: str,
     manifest: Path,
     output: Path,
-    store: Path | None,
     split: int | None,
     base: Path | None,
     form: str,
@@ -98,12 +92,7 @@ def build(
     medium: Medium | None,
     record: bool,
     policy: Path | None,
-    jobs: int,
-    limit_rate: int | None,
-    min_rate: int | None,
-    mirrors: dict[str, str],
-    log_format: str,
-    quiet: bool,
+    fetching: Fetching,
 ) -> None:
     """Fetch everything, pack it, verify the finished file: NAME-VERSION.tar.gz.
 
@@ -113,10 +102,10 @@ def build(
     './install.sh --base EARLIER_KIT' completes on the host. Beside it: unpack.py, for hosts that have Python.
     """
     started = time.monotonic()
-    progress = options.progress(quiet, log_format)
+    progress = fetching.progress
     shape = pipeline.Shape(f".{form}", part_size(split, medium, "--split"), read_head(base) if base else None, base)
     order = pipeline.Order(manifest, version, output, shape, locked, options.policies(policy), rehearse, replace)
-    session = options.session(store, jobs, options.transfers(limit_rate, mirrors, min_rate), progress)
+    session = fetching.session()
     if dry_run:
         _tell_preview(pipeline.preview(order, session), session.store.root, output)
         return

@@ -7,35 +7,24 @@ from pathlib import Path
 import click
 
 from offline_kit import locking
-from offline_kit.cli import options
+from offline_kit.cli.shared import options
+from offline_kit.cli.shared.fetching import Fetching, fetching
 from offline_kit.common.output import answer
 from offline_kit.project import open_project
 
 
 @click.command()
 @options.manifest
-@options.store
 @options.policy
-@options.jobs
-@options.limit_rate
-@options.min_rate
-@options.mirrors
-@options.log_format
 @click.option(
     "--read-engine", is_flag=True, help="Fetch the engine image now, for what its vLLM knows; 'build' does so itself."
 )
-@options.quiet
+@fetching
 def lock(
     manifest: Path,
-    store: Path | None,
     policy: Path | None,
-    jobs: int,
-    limit_rate: int | None,
-    min_rate: int | None,
-    mirrors: dict[str, str],
-    log_format: str,
     read_engine: bool,
-    quiet: bool,
+    fetching: Fetching,
 ) -> None:
     """Resolve the manifest: tags to digests, revisions to commits, every file to size and sha256.
 
@@ -46,7 +35,7 @@ def lock(
     project = open_project(manifest, options.policies(policy))
     result = locking.lock_project(
         project,
-        options.session(store, jobs, options.transfers(limit_rate, mirrors, min_rate), options.progress(quiet, log_format)),
+        fetching.session(),
         keep=None,
         read_engine=read_engine,
     )

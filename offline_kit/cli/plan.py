@@ -10,7 +10,7 @@ import click
 
 from offline_kit import locking
 from offline_kit.bundle.read.configuration import read_configuration
-from offline_kit.cli import options
+from offline_kit.cli.shared import options
 from offline_kit.common.errors import SpecError
 from offline_kit.common.output import answer, answer_json
 from offline_kit.host.log_comparison import compare, text

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from offline_kit import pipeline
-from offline_kit.cli import options
+from offline_kit.cli.shared import options
+from offline_kit.cli.shared.fetching import Fetching, fetching
 from offline_kit.common.output import answer, answer_json
 from offline_kit.spec.rehearsal import RehearsalRecord
 
@@ -17,25 +18,13 @@ from offline_kit.spec.rehearsal import RehearsalRecord
 @options.manifest_too
 @click.option("--start", is_flag=True, help="Then install it as a project that is thrown away, watched, asked and removed.")
 @click.option("--json", "as_json", is_flag=True, help="The record as JSON on stdout.")
-@options.store
-@options.jobs
-@options.limit_rate
-@options.min_rate
-@options.mirrors
-@options.log_format
-@options.quiet
+@fetching
 def rehearse(
     source: Path | None,
     manifest: Path | None,
     start: bool,
     as_json: bool,
-    store: Path | None,
-    jobs: int,
-    limit_rate: int | None,
-    min_rate: int | None,
-    mirrors: dict[str, str],
-    log_format: str,
-    quiet: bool,
+    fetching: Fetching,
 ) -> None:
     """Would the models of SOURCE be served where there is no network? Tried out here, in their own engine image.
 
@@ -48,11 +37,10 @@ def rehearse(
     watched, its smoke test, and all of it removed. Needs Docker's client, Compose, and what the engines need: GPUs, unless they
     run on the CPU.
     """
-    transfers = options.transfers(limit_rate, mirrors, min_rate)
     record = pipeline.rehearse(
         options.source_or_manifest(source, manifest),
         "start" if start else "configuration",
-        options.session(store, jobs, transfers, options.progress(quiet, log_format)),
+        fetching.session(),
     )
     if as_json:
         answer_json(record.model_dump(mode="json"))

@@ -10,8 +10,9 @@ import click
 
 from offline_kit.bundle.format.media import Medium
 from offline_kit.bundle.signature import signers
-from offline_kit.cli import options
-from offline_kit.cli.size_options import parse_size, part_size
+from offline_kit.cli.shared import options
+from offline_kit.cli.shared.fetching import Fetching, fetching
+from offline_kit.cli.shared.size_options import parse_size, part_size
 from offline_kit.cli.trust.sign import passphrase
 from offline_kit.common.errors import Busy, CommandFailed, KitError, Unchanged
 from offline_kit.common.output import answer
@@ -59,13 +60,7 @@ from offline_kit.spec.rehearsal import Extent
 @options.rehearse
 @options.record
 @options.policy
-@options.store
-@options.jobs
-@options.limit_rate
-@options.min_rate
-@options.mirrors
-@options.log_format
-@options.quiet
+@fetching
 def release(
     manifest: Path,
     output: Path,
@@ -85,13 +80,7 @@ def release(
     rehearse: Extent | None,
     record: bool,
     policy: Path | None,
-    store: Path | None,
-    jobs: int,
-    limit_rate: int | None,
-    min_rate: int | None,
-    mirrors: dict[str, str],
-    log_format: str,
-    quiet: bool,
+    fetching: Fetching,
 ) -> None:
     """Make the next release, for a scheduler: resolve anew, build, verify, sign, write notes, list it in releases.json, prune,
     publish.
@@ -99,7 +88,7 @@ def release(
     Exit code 11: nothing changed (with --if-changed). 12: another run makes a release there. Any other but 0: it failed, and
     earlier releases are as they were; the next run goes on with what was downloaded. docs/releases.md: timers and CI jobs.
     """
-    progress = options.progress(quiet, log_format)
+    progress = fetching.progress
     try:
         chosen = ReleaseOptions(
             version=version,
@@ -115,11 +104,9 @@ def release(
             medium=medium,
             policies=options.policies(policy),
             rehearsal=rehearse,
-            destinations=tuple(open_destination(place, jobs) for place in places),
+            destinations=tuple(open_destination(place, fetching.jobs) for place in places),
         )
-        made = make_release(
-            manifest, output, chosen, options.session(store, jobs, options.transfers(limit_rate, mirrors, min_rate), progress)
-        )
+        made = make_release(manifest, output, chosen, fetching.session())
     except (Unchanged, Busy):
         raise
     except KitError as error:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import click
 
-from offline_kit.cli import options
-from offline_kit.cli.find_manifest import find_manifest
+from offline_kit.cli.shared import options
+from offline_kit.cli.shared.find_manifest import find_manifest
 from offline_kit.common.budget import SMALL_DOCUMENT
 from offline_kit.common.errors import DigestMismatch, DiskError, KitError, SpecError
 from offline_kit.common.files import read_plain_file

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from offline_kit.bundle.extract import extract
-from offline_kit.cli import options
+from offline_kit.cli.shared import options
 from offline_kit.common.output import answer, say
 from offline_kit.common.units import size
 

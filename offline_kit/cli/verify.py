@@ -12,7 +12,7 @@ from offline_kit.bundle.signature.bases import check_base_of
 from offline_kit.bundle.signature.check import Signatures, check_signatures
 from offline_kit.bundle.signature.keys import load_public_key
 from offline_kit.bundle.verify.verify import verify as verify_bundle
-from offline_kit.cli import options
+from offline_kit.cli.shared import options
 from offline_kit.common.errors import BundleDamaged
 from offline_kit.common.output import answer, answer_json, say
 from offline_kit.common.units import size

@@ -24,7 +24,8 @@ from offline_kit.common.digest import Digest, Hasher
 from offline_kit.common.errors import BundleDamaged, BundleUnreadable, DigestMismatch, SpecError
 from offline_kit.common.progress import Progress, Task
 from offline_kit.common.redact import register_secrets, register_url
-from offline_kit.intake.sources.registry_target import Target, Upload
+from offline_kit.intake.sources.registry_target import Target
+from offline_kit.intake.sources.registry_upload import Upload
 from offline_kit.intake.transfer.http_client import HttpClient, TransferOptions
 from offline_kit.publish import artifacts
 from offline_kit.publish.artifacts import Artifact, Pushed
@@ -166,6 +167,11 @@ def _not_of_the_sums(path: Path, name: str) -> BundleDamaged:
     return BundleDamaged("is not the file of the sums", where=f"{path}: {name}", remedy="'offline-kit verify' tells all")
 
 
+def _changed(title: str, found: Digest, digest: Digest) -> BundleDamaged:
+    what = f"{title} has the bytes of {found}, the lock says {digest}"
+    return BundleDamaged(what, remedy="'offline-kit verify' tells all; copy it again")
+
+
 class _Push:
     """One run."""
 
@@ -220,7 +226,9 @@ class _Push:
 
     def _push(self, name: str, blob: Pushed, task: Task) -> None:
         read = functools.partial(blob.content.read, self._payload)
-        self._targets[name].push(Upload(blob.digest, blob.size, f"blob {blob.digest.short}", read), task.advance)
+        title = f"blob {blob.digest.short}"
+        upload = Upload(blob.digest, blob.size, title, read, lambda found: _changed(title, found, blob.digest))
+        self._targets[name].push(upload, task.advance)
         task.finish_item()
 
     def _mount(self, name: str, origin: str, blob: Pushed, task: Task) -> None:

@@ -27,6 +27,8 @@ CACHE = Path("/var/lib/offline-kit/cache")
 _VARIABLES = ("VLLM_ROUTER_PORT", "CUDA_VISIBLE_DEVICES", "OFFLINE_KIT_DEVICE", "OFFLINE_KIT_BIND", "VLLM_API_KEY")
 _NOT_FOR_ENGINES = re.compile(r"VLLM_API_KEY|HF_TOKEN|HUGGING_FACE_HUB_TOKEN|VLLM_[A-Z0-9_]+_PORT")
 _CONFIGURATIONS = ("config.json", "params.json")
+# Of one engine, between its own processes: what torch and vLLM would listen on all addresses for.
+_ON_LOOPBACK = {"VLLM_HOST_IP": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
 # Of other places: what a message for a kit says there is to do.
 _INSTEAD = {DOTENV: "a variable of the container (docker run --env)"}
 
@@ -135,6 +137,7 @@ def _job(
     command += ["--socket", str(socket), "--cache", str(folders.cache / engine.key)]
     around = {name: value for name, value in environment.items() if not _NOT_FOR_ENGINES.fullmatch(name)}
     # Lines appear in the log when they are written, not when a buffer is full.
+    around = {**_ON_LOOPBACK, **around}
     around |= {"OFFLINE_KIT_DEVICE": settings.device, "PYTHONUNBUFFERED": "1", **parsers.to_container(model)}
     around |= {**settings.environment, **model.environment}
     if settings.device == "nvidia":

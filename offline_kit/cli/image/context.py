@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from offline_kit import pipeline
-from offline_kit.cli import options
+from offline_kit.cli.shared import options
+from offline_kit.cli.shared.fetching import Fetching, fetching
 from offline_kit.common.output import answer
 
 
@@ -17,30 +18,18 @@ from offline_kit.common.output import answer
 @click.option("--version", default="0", show_default=True, help="The version that the image's label says.")
 @click.option("--skip-models", is_flag=True, help="Without models: they are mounted where it runs.")
 @click.option("--base", metavar="IMAGE", help="Put it on this engine image. [default: the manifest's, by digest]")
-@options.store
 @click.option("--locked", is_flag=True, help="Refuse when the lock is missing or stale (for release jobs).")
 @options.policy
-@options.jobs
-@options.limit_rate
-@options.min_rate
-@options.mirrors
-@options.log_format
-@options.quiet
+@fetching
 def context(
     folder: Path,
     manifest: Path,
     version: str,
     skip_models: bool,
     base: str | None,
-    store: Path | None,
     locked: bool,
     policy: Path | None,
-    jobs: int,
-    limit_rate: int | None,
-    min_rate: int | None,
-    mirrors: dict[str, str],
-    log_format: str,
-    quiet: bool,
+    fetching: Fetching,
 ) -> None:
     """Make FOLDER, from which 'docker build FOLDER' makes one image that serves all models alone, on ports 8000 to 8003.
 
@@ -52,7 +41,7 @@ def context(
             manifest,
             version,
             folder,
-            options.session(store, jobs, options.transfers(limit_rate, mirrors, min_rate), options.progress(quiet, log_format)),
+            fetching.session(),
             locked=locked,
             models=not skip_models,
             base=base,

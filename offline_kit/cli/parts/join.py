@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from offline_kit.bundle.split_join import join as join_bundle
-from offline_kit.cli import options
+from offline_kit.cli.shared import options
 from offline_kit.common.output import answer
 
 

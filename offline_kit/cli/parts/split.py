@@ -8,8 +8,8 @@ import click
 
 from offline_kit.bundle.format.media import Medium
 from offline_kit.bundle.split_join import split as split_bundle
-from offline_kit.cli import options
-from offline_kit.cli.size_options import parse_size, part_size
+from offline_kit.cli.shared import options
+from offline_kit.cli.shared.size_options import parse_size, part_size
 from offline_kit.cli.trust.record import record_bundle
 from offline_kit.common.output import answer
 

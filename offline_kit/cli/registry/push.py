@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from offline_kit.cli import options
-from offline_kit.cli.size_options import parse_size
+from offline_kit.cli.shared import options
+from offline_kit.cli.shared.size_options import parse_size
 from offline_kit.common.output import answer, answer_json, say
 from offline_kit.common.units import size
-from offline_kit.intake.sources.registry_target import SMALLEST
+from offline_kit.intake.sources.registry_upload import SMALLEST
 from offline_kit.publish.push import Destination
 from offline_kit.publish.push import push as push_kit
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from offline_kit.cli import options
-from offline_kit.cli.find_manifest import SHOWN_DEFAULT, find_manifest
+from offline_kit.cli.shared import options
+from offline_kit.cli.shared.find_manifest import SHOWN_DEFAULT, find_manifest
 from offline_kit.cli.start.machine_checks import FAILED, OK, WARNING, Check, check_machine
 from offline_kit.cli.start.network_checks import check_network
 from offline_kit.common.errors import KitError

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from offline_kit.cli import options
+from offline_kit.cli.shared import options
 from offline_kit.cli.start.documents import ENGINE_YAML, MONITORING, default_images, manifest_text
 from offline_kit.cli.start.propose import Entries, models_json, propose
 from offline_kit.cli.start.wanted import WantedModel, distinct, guess_type, make_key, parse_wanted

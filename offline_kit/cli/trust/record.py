@@ -10,7 +10,7 @@ import click
 from offline_kit.bundle.format.media import Medium
 from offline_kit.bundle.signature.keys import PublicKey, load_public_key
 from offline_kit.bundle.verify.verify import verify
-from offline_kit.cli import options
+from offline_kit.cli.shared import options
 from offline_kit.common.errors import BundleDamaged
 from offline_kit.common.output import answer
 from offline_kit.common.progress import Progress

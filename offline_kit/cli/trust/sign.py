@@ -12,7 +12,7 @@ from offline_kit.bundle.signature.check import fingerprint
 from offline_kit.bundle.signature.sign import Signed
 from offline_kit.bundle.signature.sign import sign as sign_bundle
 from offline_kit.bundle.write.copy_unpacker import carry_checker
-from offline_kit.cli import options
+from offline_kit.cli.shared import options
 from offline_kit.common.output import answer, say
 from offline_kit.common.redact import register_secrets
 from offline_kit.host import assets

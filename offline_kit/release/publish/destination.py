@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from offline_kit.common.digest import Digest
+from offline_kit.common.errors import DigestMismatch
 from offline_kit.common.files import disk_errors
 from offline_kit.common.progress import Progress
 from offline_kit.release.index import Release, Releases
@@ -24,6 +25,12 @@ class Upload:
     path: Path
     size: int
     digest: Digest
+
+
+def changed(file: Upload, found: Digest) -> DigestMismatch:
+    """The error for a file whose bytes have the digest ``found``."""
+    what = f"is {found}, and the index of the releases says {file.digest}"
+    return DigestMismatch(what, where=str(file.path), remedy="put back the file of a backup, or make the release anew")
 
 
 class Destination(Protocol):

@@ -9,20 +9,20 @@ Credentials are those of ``docker login`` (``DOCKER_CONFIG``).
 from __future__ import annotations
 
 import dataclasses
-import urllib.parse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from offline_kit.common.budget import SMALL_DOCUMENT
 from offline_kit.common.digest import Digest
-from offline_kit.common.errors import Interrupted, KitError, NotFound, SpecError
+from offline_kit.common.errors import DigestMismatch, Interrupted, KitError, NotFound, SpecError
+from offline_kit.common.files import disk_errors
 from offline_kit.common.json_text import parse_json
-from offline_kit.common.progress import Progress
-from offline_kit.intake.sources.registry_api import Repository
+from offline_kit.common.progress import Progress, Task
+from offline_kit.intake.sources.registry_target import Target
+from offline_kit.intake.sources.registry_upload import Upload as BlobUpload
 from offline_kit.intake.transfer.http_client import HttpClient, TransferOptions
 from offline_kit.release.index import NAME, Release, Releases, index_bytes
-from offline_kit.release.publish.blob_upload import BlobUploader
-from offline_kit.release.publish.destination import Upload
+from offline_kit.release.publish.destination import Upload, changed
 from offline_kit.spec.manifest import canonical
 from offline_kit.spec.names import ImageReference
 
@@ -31,6 +31,7 @@ RELEASE, RELEASES = "application/vnd.offline-kit.release.v1", "application/vnd.o
 FILE, EMPTY = "application/vnd.offline-kit.file.v1", "application/vnd.oci.empty.v1+json"
 TAG = "releases"  # of the index
 _NOTHING = b"{}"
+_CHUNK, _READ = 16 << 20, 1 << 20  # bytes: of one request, and of one read
 _FORM = "oci://REGISTRY/REPOSITORY, without a tag"
 _VERSION = "org.opencontainers.image.version"
 _OTHER = "choose a repository that holds nothing else"
@@ -52,13 +53,12 @@ class Registry:
         self.address = address.rstrip("/")
         # twice the patience of a download: what a registry does with a large blob before it answers takes a while
         self._client = HttpClient(dataclasses.replace(TransferOptions(), read_timeout=120.0), jobs)
-        self._repository = Repository(reference, self._client, insecure=False)
-        self._blobs = BlobUploader(self._repository, self._client, self.address)
+        self._target = Target(reference, self._client, insecure=False, chunk=_CHUNK)
 
     def read_index(self) -> bytes | None:
         """The one layer of the artifact under the tag ``releases``; None where there is no such tag."""
         try:
-            manifest, _ = self._repository.manifest(TAG)
+            manifest, _ = self._target.manifest(TAG)
         except NotFound:
             return None
         try:
@@ -68,7 +68,7 @@ class Registry:
                 raise ValueError("another kind of artifact")
         except (ValueError, KeyError, TypeError, StopIteration) as error:
             raise SpecError("is not the index of releases", where=f"{self.address}:{TAG}", remedy=_OTHER) from error
-        reply = self._client.read(f"{self._repository.base}/blobs/{digest}", auth=self._repository.auth, limit=SMALL_DOCUMENT)
+        reply = self._client.read(f"{self._target.base}/blobs/{digest}", auth=self._target.auth, limit=SMALL_DOCUMENT)
         if reply.status != 200 or Digest.of(reply.body) != digest or len(reply.body) != size:
             raise SpecError("its content cannot be had", where=f"{self.address}:{TAG}", remedy="publish to another repository")
         return reply.body
@@ -82,7 +82,7 @@ class Registry:
             raise SpecError(what, where=f"{self.address}:{release.version}", remedy=_OTHER)
         with progress.task(f"{release.version} to {self.address}", sum(file.size for file in files), len(files)) as task:
             for file in files:
-                self._blobs.send_file(file, task)
+                self._send(_upload_of(file), task)
                 task.finish_item()
         layers = [_descriptor(FILE, file.digest, file.size, file.path.name) for file in files]
         facts = {"version": release.version, "created": release.made, "title": release.file}
@@ -91,7 +91,7 @@ class Registry:
     def show(self, index: Releases) -> None:
         """Replaces the artifact under the tag ``releases``."""
         data = index_bytes(index)
-        self._blobs.send(data, NAME)
+        self._send(_small(data, NAME))
         self._tag(TAG, RELEASES, [_descriptor(RELEASES, Digest.of(data), len(data), NAME)], {})
 
     def remove(self, pruned: Mapping[str, Sequence[str]], progress: Progress) -> list[str]:
@@ -117,18 +117,17 @@ class Registry:
             return ""
         if not _is_release(manifest, version):
             return "the tag is no release of this program"
-        url = f"{self._repository.base}/manifests/{Digest.of(manifest)}"
-        status = self._blobs.request("DELETE", url, (200, 202, 204, 404, *_KEEPS)).status
+        status = self._target.remove_manifest(Digest.of(manifest), _KEEPS)
         return f"the registry removes nothing (HTTP {status})" if status in _KEEPS else ""
 
     def _manifest(self, tag: str) -> bytes | None:
         try:
-            return self._repository.manifest(tag)[0]
+            return self._target.manifest(tag)[0]
         except NotFound:
             return None
 
     def _tag(self, tag: str, kind: str, layers: Sequence[dict[str, Any]], annotations: dict[str, str]) -> None:
-        self._blobs.send(_NOTHING, "its configuration")
+        self._send(_small(_NOTHING, "its configuration"))
         manifest = {
             "schemaVersion": 2,
             "mediaType": MANIFEST,
@@ -137,9 +136,46 @@ class Registry:
             "layers": layers,
             **({"annotations": annotations} if annotations else {}),
         }
-        url = f"{self._repository.base}/manifests/{urllib.parse.quote(tag)}"
-        data = canonical(manifest).encode()
-        self._blobs.request("PUT", url, (201,), data=data, headers={"Content-Type": MANIFEST})
+        self._target.put_manifest(tag, canonical(manifest).encode(), MANIFEST)
+
+    def _send(self, upload: BlobUpload, task: Task | None = None) -> None:
+        """A blob, if it is not there. Raises KitError."""
+        advance = task.advance if task else _uncounted
+        if self._target.has(upload.digest, upload.size):
+            advance(upload.size)
+        else:
+            self._target.push(upload, advance)
+
+
+def _upload_of(file: Upload) -> BlobUpload:
+    """The file as a blob: read as it is sent, and hashed by the registry alone."""
+
+    def read(start: int, count: int) -> Iterator[bytes]:
+        with disk_errors(file.path), file.path.open("rb", buffering=0) as stream:
+            stream.seek(start)
+            while count and (data := stream.read(min(count, _READ))):
+                count -= len(data)
+                yield data
+
+    return BlobUpload(file.digest, file.size, file.path.name, read, lambda found: changed(file, found))
+
+
+def _small(data: bytes, title: str) -> BlobUpload:
+    """These bytes as a blob."""
+    digest = Digest.of(data)
+    return BlobUpload(
+        digest, len(data), title, lambda start, count: iter([data[start : start + count]]), lambda found: _other(title, found)
+    )
+
+
+def _other(title: str, found: Digest) -> KitError:
+    return DigestMismatch(
+        f"{title} has the bytes of {found}", remedy="a fault of this machine's memory: run it again elsewhere"
+    )
+
+
+def _uncounted(amount: int) -> None:
+    """What is small is not told of."""
 
 
 def _is_release(manifest: bytes, version: str) -> bool:

@@ -21,7 +21,7 @@ from offline_kit.common.errors import DigestMismatch, Interrupted, KitError, Spe
 from offline_kit.common.files import disk_errors
 from offline_kit.common.progress import Progress, Task
 from offline_kit.release.index import NAME, Release, Releases, index_bytes
-from offline_kit.release.publish.destination import Upload
+from offline_kit.release.publish.destination import Upload, changed
 from offline_kit.release.publish.s3_errors import is_missing, s3_errors
 
 FORM = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(?P<prefix>[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+)*))?/?")
@@ -202,8 +202,7 @@ def _parts(file: Upload) -> Iterator[tuple[int, bytes]]:
 
 def _check(file: Upload, found: Digest) -> None:
     if found != file.digest:
-        what = f"is {found}, and the index of the releases says {file.digest}"
-        raise DigestMismatch(what, where=str(file.path), remedy="put back the file of a backup, or make the release anew")
+        raise changed(file, found)
 
 
 def _md5(data: bytes) -> str:

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from offline_kit.bundle.verify.verify import verify
 from offline_kit.bundle.write.pack import pack
 from offline_kit.cli.main import cli
-from offline_kit.cli.size_options import parse_size
+from offline_kit.cli.shared.size_options import parse_size
 from offline_kit.common.errors import BundleDamaged, KitError, SpecError
 from offline_kit.common.progress import Silent
 from tests.support.bundle_sample import Sample, make_sample, safetensors

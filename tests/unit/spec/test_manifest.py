@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from offline_kit.cli.options import policies
+from offline_kit.cli.shared.options import policies
 from offline_kit.common.digest import Digest
 from offline_kit.common.errors import SpecError
 from offline_kit.project import open_project

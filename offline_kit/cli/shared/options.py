@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from offline_kit.bundle.compression import COMPRESSIONS
-from offline_kit.cli.find_manifest import SHOWN_DEFAULT, find_manifest
-from offline_kit.cli.size_options import medium_option, parse_size
+from offline_kit.cli.shared.find_manifest import SHOWN_DEFAULT, find_manifest
+from offline_kit.cli.shared.size_options import medium_option, parse_size
 from offline_kit.common.budget import SMALL_DOCUMENT
 from offline_kit.common.errors import DiskError, SpecError
 from offline_kit.common.files import read_plain_file

@@ -1,0 +1,1 @@
+"""What several commands take: which manifest, sizes, and all that fetching needs."""
