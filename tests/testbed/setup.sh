@@ -11,7 +11,7 @@ readonly NEEDS=(
     nsenter=util-linux debootstrap=debootstrap pigz=pigz shellcheck=shellcheck curl=curl make=make python3=python3
     sysctl=procps bsdtar=libarchive-tools zstd=zstd nginx=nginx-light gcc=gcc mkfs.ext4=e2fsprogs softhsm2-util=softhsm2
     clamscan=clamav systemd-analyze=systemd pdftotext=poppler-utils
-    mkfs.btrfs=btrfs-progs
+    mkfs.btrfs=btrfs-progs chromium=chromium chromedriver=chromium-driver
 )
 
 die() {

@@ -1,0 +1,1 @@
+"""What tests of pages need: a bundle that has something to show."""
