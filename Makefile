@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PYTEST_ARGS ?=
 
-.PHONY: help venv format lint lint-shell lint-docs dead test test-unit test-long faults cov demo copies schema
+.PHONY: help venv format lint lint-shell lint-docs dead test test-unit test-long faults cov demo copies schema reference
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -60,3 +60,6 @@ copies: venv ## write the blocks that stand in several scripts anew, from the li
 
 schema: venv ## write manifests/manifest.schema.json
 	$(BIN)/offline-kit schema > manifests/manifest.schema.json
+
+reference: schema ## write what is made from the program: docs/manifest-reference.md, man/man1
+	$(BIN)/python -m reference

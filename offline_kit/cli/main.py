@@ -19,6 +19,7 @@ from collections.abc import Mapping
 import click
 
 from offline_kit import __version__
+from offline_kit.cli.shared.take_defaults import take_defaults
 from offline_kit.common.encoding import print_any_name, use_utf8_names
 from offline_kit.common.errors import Interrupted, KitError
 from offline_kit.common.output import answer, say
@@ -85,6 +86,8 @@ class _Commands(click.Group):
         if args[0] not in _NAMES and not args[0].startswith("-"):
             near = difflib.get_close_matches(args[0], _NAMES, n=1, cutoff=0.5)
             ctx.fail(f"No such command '{args[0]}'." + (f" Did you mean '{near[0]}'?" if near else ""))
+        if not {"-h", "--help"} & set(args):
+            take_defaults(ctx, args[0])
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -6,8 +6,10 @@ started goes with it; of an output without end the first MiB is kept and the res
 
 from __future__ import annotations
 
+import logging
 import os
 import select
+import shlex
 import signal
 import subprocess
 import threading
@@ -17,6 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+_log = logging.getLogger(__name__)
 _KEPT = 1 << 20  # bytes
 _PASSED_ON = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TMPDIR", "TZ")
 _LOOK = 0.1  # seconds between two looks at whether it was stopped or is gone
@@ -57,6 +60,7 @@ def run_child(
     ``environment``: variables besides the few that are passed on.
     """
     surroundings = {name: os.environ[name] for name in _PASSED_ON if name in os.environ} | dict(environment or {})
+    _log.debug("runs %s", shlex.join(command))
     process = subprocess.Popen(
         command, cwd=folder, env=surroundings, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         start_new_session=True,

@@ -7,6 +7,7 @@ JSON object a line, or not at all; every class may be called from several thread
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 import threading
 import time
@@ -200,3 +201,21 @@ class JsonLines:
 
     def note(self, line: str, **facts: object) -> None:
         say_event(**{"event": "note", "text": line, **facts})  # type: ignore[arg-type]  # the event of facts is a name
+
+
+class _Notes(logging.Handler):
+    """What modules log becomes notes."""
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__()
+        self._progress = progress
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._progress.note(record.getMessage(), event="detail", of=record.name.rpartition(".")[2])
+
+
+def show_details(progress: Progress) -> None:
+    """From now on ``progress`` gets what the modules of this package log: requests, programs, files of settings."""
+    logger = logging.getLogger("offline_kit")
+    logger.handlers, logger.propagate = [_Notes(progress)], False
+    logger.setLevel(logging.DEBUG)

@@ -22,6 +22,8 @@ Key = Annotated[str, Field(pattern=KEY, max_length=KEY_AT_MOST)]
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
 CHAT_TEMPLATE = "chat_template.jinja"  # where transformers looks for it
 Accelerator = Literal["nvidia", "cpu"]
+_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"  # of the examples, which the reference shows
+_FILE = {"source": "file://../NOTICE.txt", "sha256": _SHA256}
 
 
 def canonical(data: Any) -> str:
@@ -32,9 +34,16 @@ def canonical(data: Any) -> str:
 class ImageSpec(document.Frozen):
     """A container image: of a registry (``docker://``) or the local engine (``docker-daemon://``), for example."""
 
-    source: str = Field(description="such as docker://REGISTRY/REPOSITORY:TAG[@DIGEST] or docker-daemon://REPOSITORY:TAG")
-    digest: Digest | None = Field(default=None, description="demand: the digest that the tag must resolve to")
-    insecure: bool = Field(default=False, description="allow plain HTTP to a registry that is not on the loopback")
+    source: str = Field(
+        description="such as docker://REGISTRY/REPOSITORY:TAG[@DIGEST] or docker-daemon://REPOSITORY:TAG",
+        examples=["docker://docker.io/vllm/vllm-openai:v0.33.0"],
+    )
+    digest: Digest | None = Field(
+        default=None, description="demand: the digest that the tag must resolve to", examples=[f"sha256:{_SHA256}"]
+    )
+    insecure: bool = Field(
+        default=False, description="allow plain HTTP to a registry that is not on the loopback", examples=[True]
+    )
 
     @field_validator("source")
     @classmethod
@@ -54,8 +63,11 @@ class ImageSpec(document.Frozen):
 class FileSpec(document.Frozen):
     """Any other file that the kit carries, as it is, below ``files/``: a Compose plug-in, packages for the host, a licence."""
 
-    source: str = Field(description="https://HOST/PATH, file:///ABSOLUTE/PATH or file://PATH relative to the manifest")
-    sha256: Digest = Field(description="demand: what the file must be")
+    source: str = Field(
+        description="https://HOST/PATH, file:///ABSOLUTE/PATH or file://PATH relative to the manifest",
+        examples=["https://mirror.example/docker-compose-linux-x86_64"],
+    )
+    sha256: Digest = Field(description="demand: what the file must be", examples=[_SHA256])
 
     @field_validator("source")
     @classmethod
@@ -84,23 +96,45 @@ class FileSpec(document.Frozen):
 class ModelSpec(document.Frozen):
     """A model: of a hub (``hf://``, ``modelscope://``) or a local folder (``dir://``), for example."""
 
-    source: str = Field(description="such as hf://OWNER/NAME, dir:///ABSOLUTE/PATH or dir://PATH relative to the manifest")
-    revision: str = Field(default="main", description="commit, tag or branch; the lock pins the commit")
+    source: str = Field(
+        description="such as hf://OWNER/NAME, dir:///ABSOLUTE/PATH or dir://PATH relative to the manifest",
+        examples=["dir:///data/my-chat"],
+    )
+    revision: str = Field(
+        default="main",
+        description="commit, tag or branch; the lock pins the commit",
+        examples=["5ede1c97bbab6ce5cda5812749b4c0bdf79b18dd"],
+    )
     endpoint: str | None = Field(
         default=None,
         description="URL of the hub; default: HF_ENDPOINT or https://huggingface.co, for modelscope:// https://www.modelscope.cn",
+        examples=["https://hub.example"],
     )
     # What decides only how the bytes travel is no part of what they are: locks of earlier versions stay.
-    insecure: bool = Field(default=False, exclude=True, description="allow plain HTTP to a hub that is not on the loopback")
-    include: tuple[str, ...] = Field(default=(), description="only files that match one of these patterns")
-    exclude: tuple[str, ...] = Field(default=(), description="no files that match one of these patterns")
-    allow_pickle: bool = Field(default=False, description="accept weights that can run code when loaded (*.bin *.pt ...)")
-    convert: Literal["safetensors"] | None = Field(
-        default=None, description="pickled weights (pytorch_model*.bin) are carried as safetensors"
+    insecure: bool = Field(
+        default=False, exclude=True, description="allow plain HTTP to a hub that is not on the loopback", examples=[True]
     )
-    sha256: dict[str, Digest] = Field(default={}, description="demands: path -> sha256, of the files at the source")
-    add: dict[str, FileSpec] = Field(default={}, description="further files of the model's folder: path -> where it comes from")
-    chat_template: FileSpec | None = Field(default=None, description="a Jinja file: the model's chat_template.jinja")
+    include: tuple[str, ...] = Field(
+        default=(), description="only files that match one of these patterns", examples=[["*.safetensors", "*.json"]]
+    )
+    exclude: tuple[str, ...] = Field(default=(), description="no files that match one of these patterns", examples=[["onnx/*"]])
+    allow_pickle: bool = Field(
+        default=False, description="accept weights that can run code when loaded (*.bin *.pt ...)", examples=[True]
+    )
+    convert: Literal["safetensors"] | None = Field(
+        default=None, description="pickled weights (pytorch_model*.bin) are carried as safetensors", examples=["safetensors"]
+    )
+    sha256: dict[str, Digest] = Field(
+        default={}, description="demands: path -> sha256, of the files at the source", examples=[{"model.safetensors": _SHA256}]
+    )
+    add: dict[str, FileSpec] = Field(
+        default={},
+        description="further files of the model's folder: path -> where it comes from",
+        examples=[{"NOTICE.txt": _FILE}],
+    )
+    chat_template: FileSpec | None = Field(
+        default=None, description="a Jinja file: the model's chat_template.jinja", examples=[_FILE]
+    )
 
     @field_validator("source")
     @classmethod
@@ -158,28 +192,60 @@ class ModelSpec(document.Frozen):
 class Target(document.Frozen):
     """The host that the bundle is for: then a build refuses what cannot run there, before it downloads any weights."""
 
-    gpus: str = Field(min_length=1, description="GPUs of the host: 2x48GiB, or a name and a number: NVIDIA L40S:2")
-    driver: int | None = Field(default=None, ge=1, le=9999, description="major version of its NVIDIA driver, such as 550")
+    gpus: str = Field(
+        min_length=1, description="GPUs of the host: 2x48GiB, or a name and a number: NVIDIA L40S:2", examples=["2x48GiB"]
+    )
+    driver: int | None = Field(
+        default=None, ge=1, le=9999, description="major version of its NVIDIA driver, such as 550", examples=[550]
+    )
 
 
 class Manifest(document.Frozen):
     """Everything that goes into a bundle."""
 
-    api_version: Literal["offline-kit/v1"] = Field(alias="apiVersion")
-    name: Key = Field(description="name of the bundle and of the Compose project")
-    platform: Literal["linux/amd64", "linux/arm64"] = "linux/amd64"
-    accelerator: Accelerator = Field(default="nvidia", description="what the engines run on; install.sh --device overrides")
-    images: dict[Key, ImageSpec] = Field(description="'engine' and 'gateway' are required; others are carried as they are")
-    models: dict[Key, ModelSpec]
-    files: dict[str, FileSpec] = Field(default={}, description="further files: path below files/ -> where it comes from")
-    services: str = Field(description="path of models.json, relative to this file")
-    engine_config: str = Field(description="path of vllm_config.yaml, relative to this file")
-    environment: str | None = Field(
-        default=None, description="path of environment.yaml (variables of all engines), relative to this file"
+    api_version: Literal["offline-kit/v1"] = Field(
+        alias="apiVersion", description="the form of this file", examples=["offline-kit/v1"]
     )
-    target: Target | None = Field(default=None, description="the host that the bundle is for")
-    policy: Policy | None = Field(default=None, description="what may cross: checked when it is locked and built")
-    scan: tuple[Scanner, ...] = Field(default=(), description="programs that look at the payload before it is packed")
+    name: Key = Field(description="name of the bundle and of the Compose project", examples=["site"])
+    platform: Literal["linux/amd64", "linux/arm64"] = Field(
+        default="linux/amd64", description="of the host: which images are taken", examples=["linux/arm64"]
+    )
+    accelerator: Accelerator = Field(
+        default="nvidia", description="what the engines run on; install.sh --device overrides", examples=["cpu"]
+    )
+    images: dict[Key, ImageSpec] = Field(
+        description="'engine' and 'gateway' are required; others are carried as they are",
+        examples=[{"engine": {"source": "docker://vllm/vllm-openai:v0.33.0"}}],
+    )
+    models: dict[Key, ModelSpec] = Field(
+        description="what is carried; models.json names it by the same key",
+        examples=[{"my-chat": {"source": "dir:///data/my-chat"}}],
+    )
+    files: dict[str, FileSpec] = Field(
+        default={}, description="further files: path below files/ -> where it comes from", examples=[{"host/NOTICE.txt": _FILE}]
+    )
+    services: str = Field(description="path of models.json, relative to this file", examples=["../config/models.json"])
+    engine_config: str = Field(
+        description="path of vllm_config.yaml, relative to this file", examples=["../config/vllm_config.yaml"]
+    )
+    environment: str | None = Field(
+        default=None,
+        description="path of environment.yaml (variables of all engines), relative to this file",
+        examples=["../config/environment.yaml"],
+    )
+    target: Target | None = Field(
+        default=None, description="the host that the bundle is for", examples=[{"gpus": "2x48GiB", "driver": 550}]
+    )
+    policy: Policy | None = Field(
+        default=None,
+        description="what may cross: checked when it is locked and built",
+        examples=[{"pickles": False, "largest": "200GiB"}],
+    )
+    scan: tuple[Scanner, ...] = Field(
+        default=(),
+        description="programs that look at the payload before it is packed",
+        examples=[[{"name": "clamav", "command": ["clamscan", "--recursive", "{path}"]}]],
+    )
 
     @property
     def digest(self) -> Digest:

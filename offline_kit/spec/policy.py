@@ -22,21 +22,45 @@ class Policy(document.Frozen):
     """Every field is a rule; one that is not given allows everything."""
 
     registries: tuple[str, ...] | None = Field(
-        default=None, description="HOST, or HOST/PATH with * for anything: where images may come from"
+        default=None,
+        description="HOST, or HOST/PATH with * for anything: where images may come from",
+        examples=[["registry.example:5000/ai/*"]],
     )
-    hubs: tuple[str, ...] | None = Field(default=None, description="hosts that models may come from; 'dir': local folders")
-    licences: tuple[str, ...] | None = Field(default=None, description="licences that a model's card may name")
-    pickles: bool = Field(default=True, description="false: no weights that can run code when loaded, allow_pickle or not")
-    repository_code: bool = Field(default=True, description="false: no Python files and no auto_map in a model")
-    largest: int | None = Field(default=None, ge=1, description="bytes of images, models and files together: 200GiB")
-    oldest_image: datetime.date | None = Field(default=None, description="images must be made on this day or later")
-    scanners: tuple[str, ...] = Field(default=(), description="names of scanners whose verdicts the bundle must carry")
+    hubs: tuple[str, ...] | None = Field(
+        default=None, description="hosts that models may come from; 'dir': local folders", examples=[["hub.example", "dir"]]
+    )
+    licences: tuple[str, ...] | None = Field(
+        default=None, description="licences that a model's card may name", examples=[["apache-2.0", "mit"]]
+    )
+    pickles: bool = Field(
+        default=True, description="false: no weights that can run code when loaded, allow_pickle or not", examples=[False]
+    )
+    repository_code: bool = Field(
+        default=True, description="false: no Python files and no auto_map in a model", examples=[False]
+    )
+    largest: int | None = Field(
+        default=None, ge=1, description="bytes of images, models and files together: 200GiB", examples=["200GiB"]
+    )
+    oldest_image: datetime.date | None = Field(
+        default=None, description="images must be made on this day or later", examples=["2026-06-01"]
+    )
+    scanners: tuple[str, ...] = Field(
+        default=(), description="names of scanners whose verdicts the bundle must carry", examples=[["clamav"]]
+    )
     rehearsal: Extent | None = Field(
-        default=None, description="what must have been tried out before it was packed: configuration, or start (both)"
+        default=None,
+        description="what must have been tried out before it was packed: configuration, or start (both)",
+        examples=["configuration"],
     )
-    signers: tuple[str, ...] = Field(default=(), description="public keys, PEM files relative to the policy, for 'verify'")
-    threshold: int | None = Field(default=None, ge=1, description="how many of the signers must have signed; default: all")
-    signed_bases: bool = Field(default=False, description="true: the earlier kit that a delta needs must be signed as well")
+    signers: tuple[str, ...] = Field(
+        default=(), description="public keys, PEM files relative to the policy, for 'verify'", examples=[["release.pub"]]
+    )
+    threshold: int | None = Field(
+        default=None, ge=1, description="how many of the signers must have signed; default: all", examples=[1]
+    )
+    signed_bases: bool = Field(
+        default=False, description="true: the earlier kit that a delta needs must be signed as well", examples=[True]
+    )
 
     @field_validator("largest", mode="before")
     @classmethod

@@ -26,15 +26,27 @@ FOLDER, FILE = "{path}", "{file}"
 class Scanner(Frozen):
     """A program that looks at the payload before it is packed."""
 
-    name: str = Field(pattern=KEY, max_length=KEY_AT_MOST, description="what the record calls it")
+    name: str = Field(pattern=KEY, max_length=KEY_AT_MOST, description="what the record calls it", examples=["clamav"])
     command: tuple[str, ...] = Field(
-        min_length=1, description="program and arguments; {path}: one run over a folder of all files, {file}: a run for each"
+        min_length=1,
+        description="program and arguments; {path}: one run over a folder of all files, {file}: a run for each",
+        examples=[["clamscan", "--recursive", "{path}"]],
     )
-    clean: tuple[int, ...] = Field(default=(0,), min_length=1, description="exit codes that mean: nothing found")
-    finding: tuple[int, ...] = Field(default=(1,), min_length=1, description="exit codes that mean: found something")
-    engine: tuple[str, ...] = Field(default=(), description="a command that prints its version and the date of its database")
-    largest: int | None = Field(default=None, ge=1, description="files above this size are not given to it: 2000MiB")
-    timeout: int = Field(default=14400, ge=1, le=604800, description="seconds that one run may take")
+    clean: tuple[int, ...] = Field(
+        default=(0,), min_length=1, description="exit codes that mean: nothing found", examples=[[0]]
+    )
+    finding: tuple[int, ...] = Field(
+        default=(1,), min_length=1, description="exit codes that mean: found something", examples=[[1]]
+    )
+    engine: tuple[str, ...] = Field(
+        default=(),
+        description="a command that prints its version and the date of its database",
+        examples=[["clamscan", "--version"]],
+    )
+    largest: int | None = Field(
+        default=None, ge=1, description="files above this size are not given to it: 2000MiB", examples=["2000MiB"]
+    )
+    timeout: int = Field(default=14400, ge=1, le=604800, description="seconds that one run may take", examples=[3600])
 
     @field_validator("largest", mode="before")
     @classmethod

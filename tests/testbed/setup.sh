@@ -12,6 +12,7 @@ readonly NEEDS=(
     sysctl=procps bsdtar=libarchive-tools zstd=zstd nginx=nginx-light gcc=gcc mkfs.ext4=e2fsprogs softhsm2-util=softhsm2
     clamscan=clamav systemd-analyze=systemd pdftotext=poppler-utils
     mkfs.btrfs=btrfs-progs chromium=chromium chromedriver=chromium-driver
+    zsh=zsh fish=fish man=man-db
 )
 
 die() {

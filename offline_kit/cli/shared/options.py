@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from offline_kit.bundle.compression import COMPRESSIONS
+from offline_kit.cli.shared.defaults_file import Defaults
 from offline_kit.cli.shared.find_manifest import SHOWN_DEFAULT, find_manifest
 from offline_kit.cli.shared.size_options import medium_option, parse_size
+from offline_kit.cli.shared.take_defaults import is_default, taken_defaults
 from offline_kit.common.budget import SMALL_DOCUMENT
 from offline_kit.common.errors import DiskError, SpecError
 from offline_kit.common.files import read_plain_file
-from offline_kit.common.progress import JsonLines, Progress, Silent, Terminal
+from offline_kit.common.progress import JsonLines, Progress, Silent, Terminal, show_details
 
 if TYPE_CHECKING:
     from offline_kit.intake.session import Session
@@ -77,7 +79,20 @@ rehearse: Callable[[Function], Function] = click.option(
     default=None,
     help="Try it out first, with the network cut, as 'offline-kit rehearse' (or --start) does; findings refuse it.",
 )
-quiet: Callable[[Function], Function] = click.option("--quiet", "-q", is_flag=True, help="No progress, errors only.")
+_VERBOSE = "offline_kit.verbose"
+_verbose: Callable[[Function], Function] = click.option(
+    "--verbose",
+    "-v",
+    is_flag=True,
+    expose_value=False,
+    callback=lambda context, parameter, value: _remember_verbose(context, value),
+    help="Also each question to a registry or hub, each program that is run, and where options come from.",
+)
+
+
+def quiet(function: Function) -> Function:
+    """``--quiet`` as a parameter, and ``--verbose``, which ``progress`` takes up."""
+    return click.option("--quiet", "-q", is_flag=True, help="No progress, errors only.")(_verbose(function))
 
 
 limit_rate: Callable[[Function], Function] = click.option(
@@ -127,6 +142,10 @@ def _mirrors(values: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
+def _remember_verbose(context: click.Context, value: bool) -> None:
+    context.meta[_VERBOSE] = value
+
+
 def _remember_format(context: click.Context, value: str) -> str:
     """Leaves the choice where ``main`` finds it: an error is said in the same form."""
     if isinstance(context.obj, dict):
@@ -144,7 +163,7 @@ def transfers(limit_rate: int | None, mirrors: dict[str, str], min_rate: int | N
 
 def source_or_manifest(source: Path | None, manifest: Path | None) -> Path:
     """What SOURCE or ``--manifest`` names, or the manifest that is found. Raises UsageError: both are given."""
-    if source and manifest:
+    if source and manifest and not is_default("manifest"):
         raise click.UsageError("SOURCE and --manifest both name it: leave one out")
     return source or manifest or find_manifest()
 
@@ -181,7 +200,13 @@ def session(store: Path | None, jobs: int, options: TransferOptions | None, prog
 
 
 def progress(quiet: bool, log_format: str = "text") -> Progress:
-    """Bars and notes on stderr, or nothing."""
-    if quiet:
-        return Silent()
-    return JsonLines() if log_format == "json" else Terminal()
+    """Bars and notes on stderr, or nothing; with ``--verbose`` details, too. Raises UsageError: both are asked for."""
+    shown = JsonLines() if log_format == "json" else Terminal()
+    if click.get_current_context().meta.get(_VERBOSE):
+        if quiet:
+            raise click.UsageError("--quiet and --verbose: leave one out")
+        show_details(shown)
+        defaults = taken_defaults()
+        if isinstance(defaults, Defaults):
+            shown.note(f"defaults of {', '.join(defaults.given) or 'nothing'}: {defaults.path}", event="detail")
+    return Silent() if quiet else shown

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from offline_kit.cli.shared import options
+from offline_kit.cli.shared.defaults_file import Defaults
 from offline_kit.cli.shared.find_manifest import SHOWN_DEFAULT, find_manifest
+from offline_kit.cli.shared.take_defaults import taken_defaults
 from offline_kit.cli.start.machine_checks import FAILED, OK, WARNING, Check, check_machine
 from offline_kit.cli.start.network_checks import check_network
 from offline_kit.common.errors import KitError
@@ -42,7 +45,9 @@ def doctor(
     Fetches nothing and writes nothing. Exit code 0: a build can begin. Otherwise that of the first failure, as a build would
     have it: 3 manifest, 6 access denied, 7 network, 9 disk, 10 Docker.
     """
-    project, found = _project(manifest)
+    found = list(_defaults())
+    project, of_manifest = _project(manifest)
+    found += of_manifest
     found += check_machine(project, store or Store.default_root(), output)
     if not offline and not any(check.state == FAILED for check in found if check.name == "manifest"):
         quick = dataclasses.replace(options.transfers(None, mirrors), retries=0, connect_timeout=5.0, read_timeout=10.0)
@@ -55,6 +60,15 @@ def doctor(
             answer(f"{_MARKS[check.state]}  {check.name}: {check.what}" + (f" -> {check.remedy}" if check.remedy else ""))
     if code := next((check.code for check in found if check.state == FAILED), 0):
         raise click.exceptions.Exit(code)
+
+
+def _defaults() -> Iterator[Check]:
+    """What offline-kit.toml says, where there is one."""
+    taken = taken_defaults()
+    if isinstance(taken, Defaults):
+        yield Check("defaults", OK, f"{taken.path}: {', '.join(taken.given) or 'empty'}")
+    elif taken:
+        yield Check.of("defaults", taken)
 
 
 def _project(named: Path | None) -> tuple[Project | None, list[Check]]:

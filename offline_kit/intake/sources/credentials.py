@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import http.client
+import logging
 import re
 import threading
 import urllib.parse
@@ -58,6 +59,9 @@ _PLAIN = "whoever runs the registry has to give it TLS; or say 'insecure: true' 
 _NO_TOKEN = "a login page or a proxy may answer in its place: open that address in a browser, check HTTPS_PROXY"
 
 
+_log = logging.getLogger(__name__)
+
+
 class Login:
     """Name and password, or an identity token, for one registry; ``trouble``: why they could not be read."""
 
@@ -73,6 +77,8 @@ class Login:
         folded = {key.lower(): value for key, value in found.items() if isinstance(value, str)}
         self.name, self.password = folded.get("username", ""), folded.get("password", "")
         self.identity = folded.get("identitytoken", "")
+        kind = f"the login of {self.name}" if self.name else "an identity token" if self.identity else "no credentials"
+        _log.debug("%s: %s", registry, kind)
         register_secrets(self.password, self.identity, f"{self.name}:{self.password}" if self.password else None)
 
     @property

@@ -9,6 +9,7 @@ line may break as often as it likes while it moves; proxies and CA bundles come 
 from __future__ import annotations
 
 import contextlib
+import logging
 import random
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -39,6 +40,7 @@ from offline_kit.intake.transfer.origins import (
 from offline_kit.intake.transfer.rate_limit import LeastRate, RateLimiter, TransferStats
 
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 _PASSING = {408, 425, 429}
 _NEVER = 501  # not implemented: asking again changes nothing
 _REDIRECTS_AT_MOST = 10
@@ -148,8 +150,7 @@ class HttpClient:
             if response.status_code == 407:
                 raise closed_proxy(url)
             if response.status_code in _PASSING or (response.status_code >= 500 and response.status_code != _NEVER):
-                waiting = wait_demanded(response.status_code, str(response.reason), response.headers)
-                raise _at(waiting, url)
+                raise wait_demanded(response.status_code, str(response.reason), response.headers, url)
             yield response
 
     def send(
@@ -170,7 +171,7 @@ class HttpClient:
             if reply.status == 407:
                 raise closed_proxy(url)
             if reply.status in _PASSING or (reply.status >= 500 and reply.status != _NEVER):
-                raise _at(wait_demanded(reply.status, reply.reason, reply.headers), url)
+                raise wait_demanded(reply.status, reply.reason, reply.headers, url)
             return reply
 
     def _send_once(
@@ -183,6 +184,7 @@ class HttpClient:
             method, target, headers=headers, data=data, auth=Authorization(auth), stream=True,
             timeout=timeout, allow_redirects=False, proxies=proxies_for(target),
         ) as response:  # fmt: skip
+            _log.debug("%s %s: HTTP %d", method, target, response.status_code)
             body = read_small(response, SMALL_DOCUMENT, self.least_rate())
             return Reply(response.status_code, response.headers, body, response.url, reason=str(response.reason))
 
@@ -262,6 +264,7 @@ class HttpClient:
                 "GET" if form is None else "POST", target, headers=headers, data=form, auth=Authorization(auth),
                 stream=True, timeout=timeout, allow_redirects=False, proxies=proxies_for(target),
             )  # fmt: skip
+            _log.debug("%s %s: HTTP %d", "GET" if form is None else "POST", target, response.status_code)
             location = self._session().get_redirect_target(response) if response.status_code in REDIRECTS else None
             response.history = passed
             if location is None:
@@ -291,8 +294,3 @@ class HttpClient:
             with self._lock:
                 self._sessions.append(session)
         return session
-
-
-def _at(waiting: RetryableError | NetworkError, url: str) -> Exception:
-    """The same, with the address where nobody waits for it."""
-    return NetworkError(waiting.what, where=url, remedy=waiting.remedy) if isinstance(waiting, NetworkError) else waiting

@@ -151,7 +151,7 @@ def retry_after(text: str | None) -> float | None:
         return None
 
 
-def wait_demanded(status: int, reason: str, headers: Mapping[str, str]) -> RetryableError | NetworkError:
+def wait_demanded(status: int, reason: str, headers: Mapping[str, str], url: str) -> RetryableError | NetworkError:
     """What 408, 425, 429 and 5xx mean: how long to wait, or that nobody waits for that long."""
     said = f"HTTP {status} {reason}"
     delay = retry_after(headers.get("Retry-After"))
@@ -162,5 +162,5 @@ def wait_demanded(status: int, reason: str, headers: Mapping[str, str]) -> Retry
     if delay is None and window:
         delay = float(window[1])
     if delay is not None and delay > _LONGEST:
-        return NetworkError(f"{said}, and wants {delay:.0f} seconds of quiet", remedy=_MANY)
+        return NetworkError(f"{said}, and wants {delay:.0f} seconds of quiet", where=url, remedy=_MANY)
     return RetryableError(said, delay, remedy=_MANY)

@@ -1,0 +1,1 @@
+"""Pages that are made from the program: ``make reference`` writes them, a test compares."""
