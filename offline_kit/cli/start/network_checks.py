@@ -21,6 +21,7 @@ from offline_kit.common.errors import AccessDenied, KitError, NetworkError
 from offline_kit.common.files import read_plain_file
 from offline_kit.common.json_text import AT_MOST, parse_json
 from offline_kit.intake.sources import hub, modelscope
+from offline_kit.intake.sources.credentials import login_files
 from offline_kit.intake.sources.registry_api import Repository
 from offline_kit.intake.transfer.http_client import HttpClient
 from offline_kit.intake.transfer.http_errors import RetryableError
@@ -89,20 +90,22 @@ def _clock(offsets: list[float]) -> Iterator[Check]:
 
 
 def _logins() -> Check:
-    """The registries to which ``docker login`` left credentials."""
-    path = Path(os.environ.get("DOCKER_CONFIG") or "~/.docker") / "config.json"
-    try:
-        config = parse_json(read_plain_file(path.expanduser(), AT_MOST, follow=True))
-        hosts = sorted(map(str, {*config.get("auths", {}), *config.get("credHelpers", {})}))
-    except FileNotFoundError:
-        hosts = []
-    except (OSError, ValueError, AttributeError, TypeError, RuntimeError) as error:  # the last: nobody's home is known
-        return Check("registry logins", WARNING, f"{path} cannot be read: {error}", "correct it, or 'docker login' again")
+    """The registries to which ``docker login``, ``podman login`` or ``skopeo login`` left credentials."""
+    docker = str(Path(os.environ.get("DOCKER_CONFIG") or "~/.docker") / "config.json")
+    hosts: set[str] = set()
+    for path in (name or docker for name in login_files()):
+        try:
+            config = parse_json(read_plain_file(Path(path).expanduser(), AT_MOST, follow=True))
+            hosts |= {*map(str, config.get("auths", {})), *map(str, config.get("credHelpers", {}))}
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, AttributeError, TypeError, RuntimeError) as error:  # the last: nobody's home is known
+            return Check("registry logins", WARNING, f"{path} cannot be read: {error}", "correct it, or 'docker login' again")
     if not hosts:
         example = base64.b64encode(b"NAME:PASSWORD").decode()
-        remedy = f"where one asks for it: 'docker login HOST', or without Docker {path}: "
+        remedy = f"where one asks for it: 'docker login HOST' (podman, skopeo), or by hand {docker}: "
         return Check("registry logins", OK, "none", remedy + json.dumps({"auths": {"HOST": {"auth": example}}}))
-    return Check("registry logins", OK, ", ".join(hosts))
+    return Check("registry logins", OK, ", ".join(sorted(hosts)))
 
 
 def _hub_tokens() -> Check:

@@ -1,4 +1,4 @@
-"""Who we are to a registry: what ``docker login`` left behind.
+"""Who we are to a registry: what ``docker login``, ``podman login`` or ``skopeo login`` left behind.
 
 Rules: Docker's own configuration file and credential helpers are read with docker-py, never written; credentials go out only
 when the registry asks for them, only to it or to the token service that it names, and never over plain HTTP beyond the
@@ -10,10 +10,13 @@ from __future__ import annotations
 import base64
 import http.client
 import logging
+import os
 import re
 import threading
 import urllib.parse
 import warnings
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import docker.auth
@@ -62,6 +65,21 @@ _NO_TOKEN = "a login page or a proxy may answer in its place: open that address 
 _log = logging.getLogger(__name__)
 
 
+def login_files() -> Iterator[str | None]:
+    """Where logins of registries may be, in the order in which they count; None: Docker's own place.
+
+    Those of podman and skopeo (containers-auth.json(5)) have the form of Docker's.
+    """
+    if named := os.environ.get("REGISTRY_AUTH_FILE"):
+        yield named
+    yield None
+    runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
+    config = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")  # noqa: PTH111  stays as it is without a home
+    for path in (Path(folder) / "containers/auth.json" for folder in (runtime, config)):
+        if path.is_file() and os.access(path, os.R_OK):
+            yield str(path)
+
+
 class Login:
     """Name and password, or an identity token, for one registry; ``trouble``: why they could not be read."""
 
@@ -70,7 +88,10 @@ class Login:
         try:
             with warnings.catch_warnings():  # docker-py warns of a missing helper; a public image needs none
                 warnings.simplefilter("ignore")
-                found: dict[str, Any] = docker.auth.resolve_authconfig(docker.auth.load_config(), registry) or {}
+                loaded = (docker.auth.load_config(path) for path in login_files())
+                found: dict[str, Any] = next(
+                    filter(None, (docker.auth.resolve_authconfig(one, registry) for one in loaded)), {}
+                )
         except (docker.errors.DockerException, OSError, *_UNREADABLE) as error:
             self.trouble = f"{type(error).__name__}: {error}" if isinstance(error, _UNREADABLE) else str(error)
             return
@@ -138,7 +159,11 @@ class RegistryAuth:
         if self._login.trouble:
             what += f" (credentials could not be read: {self._login.trouble})"
         what += f" (it says: {said})" if said else ""
-        return AccessDenied(what, where=f"{self._registry}/{self._repository}", remedy=f"docker login {self._registry}")
+        return AccessDenied(
+            what,
+            where=f"{self._registry}/{self._repository}",
+            remedy=f"docker login {self._registry}, or podman login, skopeo login",
+        )
 
     def _token(self, challenge: dict[str, str]) -> str | None:
         try:

@@ -131,6 +131,19 @@ def test_an_anonymous_token_and_a_new_one_when_it_ends(registry: TokenRegistry, 
     assert registry.issued == 3, "one for the manifest, one for each blob"
 
 
+@pytest.mark.parametrize("place", ["REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME"])
+def test_a_login_of_podman_or_skopeo(
+    place: str, registry: TokenRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.anonymous = False
+    file = tmp_path / "containers/auth.json"
+    file.parent.mkdir()
+    file.write_text(json.dumps({"auths": {registry.host: {"auth": base64.b64encode(b"me:secret").decode()}}}))
+    monkeypatch.setenv(place, str(file if place == "REGISTRY_AUTH_FILE" else tmp_path))
+    lock(registry, tmp_path)
+    assert {sent for path, sent in registry.seen if path == "/token"} == {BASIC}
+
+
 def test_the_login_goes_to_the_token_service_only(registry: TokenRegistry, tmp_path: Path) -> None:
     registry.anonymous = False
     login(tmp_path, registry.host, {"auth": base64.b64encode(b"me:secret").decode()})
