@@ -28,7 +28,7 @@ _VECTOR = 512  # at most IOV_MAX (1,024) buffers go into one call
 
 def disk_error(error: OSError, path: Path, size: int | None = None) -> DiskError:
     """The error to show for ``error`` while reading or writing ``path``; ``size``: bytes that were to be written there."""
-    place = str(error.filename or path)
+    place = error.filename if isinstance(error.filename, str) else str(path)  # it may be the number of a descriptor
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         need = f"; it needs {size} bytes" if size is not None else ""
         remedy = "free some space there, or choose another folder (--store, --output)"

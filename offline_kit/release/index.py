@@ -113,7 +113,8 @@ def parse_index(data: bytes, name: str, place: str) -> Releases:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise SpecError(f"{where}: {first['msg']}", where=place, remedy=_REMEDY) from error
+        what = "no object" if first["type"] == "model_type" else first["msg"].removeprefix("Value error, ")
+        raise SpecError(f"is no list of releases: {where}{': ' if where else ''}{what}", where=place, remedy=_REMEDY) from error
     except ValueError as error:
         raise SpecError(f"not valid JSON: {error}", where=place, remedy=_REMEDY) from error
     if found.name != name:

@@ -34,7 +34,7 @@ from offline_kit.release.index import Release, Releases, read_index, write_index
 from offline_kit.release.prune import prune, remove_pruned
 from offline_kit.release.publish.destination import Destination
 from offline_kit.release.publish.publish import publish, read_published
-from offline_kit.release.version import next_version
+from offline_kit.release.version import check_scheme, is_older, next_version
 from offline_kit.spec.lock import Lock
 from offline_kit.spec.manifest import canonical
 from offline_kit.spec.rehearsal import Extent
@@ -68,6 +68,7 @@ def make_release(manifest: Path, output: Path, options: ReleaseOptions, session:
 
     Raises Unchanged (also nothing to publish), Busy, and every error of a build and of a destination.
     """
+    check_scheme(options.version)
     with disk_errors(output):
         output.mkdir(parents=True, exist_ok=True)
     with lock_folder(output):
@@ -102,6 +103,9 @@ def _make(
         raise Unchanged(f"nothing changed since {index.last.version}", where=str(manifest))
     now = datetime.now(timezone.utc)
     version = next_version(options.version, index.versions, now.date())
+    if index.last is not None and is_older(version, index.last.version):
+        what = f"{version} comes before {index.last.version}: a host that has that takes it with --allow-downgrade alone"
+        session.progress.note(f"warning: {what}", event="finding", where=version)
     earlier = _earlier(output, index, session.progress)
     shape = pipeline.Shape(options.suffix, options.split)
     if earlier is not None and options.full_every is not None and index.since_full() < options.full_every - 1:

@@ -27,18 +27,33 @@ def next_version(scheme: str, earlier: Iterable[str], today: date) -> str:
         return _patch(there)
     if scheme == "date":
         return _day(there, today)
-    if not VERSION.fullmatch(scheme):
-        raise SpecError(f"not a version: {scheme!r}", remedy="auto, date, or letters, digits, '.', '_' and '-', 63 at most")
+    check_scheme(scheme)
     if scheme in there:
         raise SpecError(f"{scheme} is released already", remedy="give another version, or --version auto")
     return scheme
+
+
+def check_scheme(scheme: str) -> None:
+    """Whether there can be such a version. Raises SpecError."""
+    if not VERSION.fullmatch(scheme):
+        raise SpecError(f"not a version: {scheme!r}", remedy="auto, date, or letters, digits, '.', '_' and '-', 63 at most")
+
+
+def is_older(version: str, last: str) -> bool:
+    """Whether ``version`` comes before ``last``, as far as both are three numbers: else nobody can tell."""
+    mine, other = _NUMBERS.fullmatch(version), _NUMBERS.fullmatch(last)
+    return bool(mine and other) and _numbers(mine) < _numbers(other)
+
+
+def _numbers(match: re.Match[str] | None) -> tuple[int, ...]:
+    return tuple(map(int, match.groups()[1:])) if match else ()
 
 
 def _patch(there: set[str]) -> str:
     found = [match for match in map(_NUMBERS.fullmatch, there) if match]
     if not found:
         return "v1.0.0"
-    last = max(found, key=lambda match: tuple(map(int, match.groups()[1:])))
+    last = max(found, key=_numbers)
     return f"{last[1]}{last[2]}.{last[3]}.{int(last[4]) + 1}"
 
 

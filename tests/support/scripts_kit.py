@@ -279,7 +279,7 @@ def _busybox() -> list[tuple[str, Path | bytes | str]]:
 
 
 def _program(path: str) -> list[tuple[str, Path | bytes | str]]:
-    return [(path, Path(path)), *((library, Path(library)) for library in sorted(_libraries([Path(path)])))]
+    return [(path, Path(path)), *((library, Path(library)) for library in sorted(libraries([Path(path)])))]
 
 
 def _python() -> list[tuple[str, Path | bytes | str]]:
@@ -304,7 +304,7 @@ def _python() -> list[tuple[str, Path | bytes | str]]:
     members: list[tuple[str, Path | bytes | str]] = [(str(program), program), ("/usr/bin/python3", str(program))]
     members += [(str(path), path.resolve()) for path in files]
     members += [(f"{library}/site-packages/yaml/{path.name}", path) for path in Path(yaml.__file__).parent.glob("*.py")]
-    members += [(name, Path(name)) for name in sorted(_libraries([program, *(path for path in files if path.suffix == ".so")]))]
+    members += [(name, Path(name)) for name in sorted(libraries([program, *(path for path in files if path.suffix == ".so")]))]
     return [*members, ("/usr/bin/vllm", STAND_IN.encode())]
 
 
@@ -317,6 +317,7 @@ def _walk(folder: Path, left_out: set[str]) -> Iterator[Path]:
             yield path
 
 
-def _libraries(programs: Sequence[Path]) -> set[str]:
+def libraries(programs: Sequence[Path]) -> set[str]:
+    """The shared libraries that these need here."""
     said = subprocess.run(["ldd", *map(str, programs)], capture_output=True, text=True, check=False).stdout
     return set(re.findall(r"(/\S+\.so[^\s:]*) \(0x", said))

@@ -44,11 +44,12 @@ IMAGE, RECIPE = "offline-kit-test/systemd-host:1", "1"
 class SystemdHost:
     """One such host in a running `outer` Dockerd; a context manager that boots it and removes it.
 
-    `disk` becomes its /var/lib/docker, `folder` its /srv; both are folders of this machine.
+    `disk` becomes its /var/lib/docker, `folder` its /srv, and `programs` lie where they do here, to be read; all are folders
+    of this machine.
     """
 
-    def __init__(self, outer: Dockerd, name: str, disk: Path, folder: Path) -> None:
-        self._outer, self._name, self._disk, self._folder = outer, name, disk, folder
+    def __init__(self, outer: Dockerd, name: str, disk: Path, folder: Path, programs: Sequence[Path] = ()) -> None:
+        self._outer, self._name, self._disk, self._folder, self._programs = outer, name, disk, folder, programs
 
     def __enter__(self) -> SystemdHost:
         for place in (self._disk, self._folder):
@@ -61,6 +62,7 @@ class SystemdHost:
         options += [f"--security-opt={name}=unconfined" for name in ("seccomp", "apparmor", "systempaths")]
         options += [f"--tmpfs={path}" for path in ("/run:exec", "/run/lock", "/tmp:exec")]
         options += [f"--volume={self._disk}:/var/lib/docker", f"--volume={self._folder}:/srv"]
+        options += [f"--volume={path}:{path}:ro" for path in self._programs]
         plugin = engines.unpacked("trixie") / "docker-compose"
         options.append(f"--volume={plugin}:/usr/local/lib/docker/cli-plugins/docker-compose:ro")
         try:

@@ -40,6 +40,9 @@ def _translate(error: Exception, where: str) -> KitError | None:
     from botocore import exceptions  # noqa: PLC0415  of the optional extra: whoever comes here has it
 
     said = _one_line(str(error))
+    if isinstance(error, RecursionError):  # botocore follows "another region" for ever
+        remedy = "check AWS_ENDPOINT_URL and AWS_DEFAULT_REGION"
+        return NetworkError("sends every request on to another region", where=where, remedy=remedy)
     if isinstance(error, exceptions.ClientError):
         return _refused(error.response, where)
     if isinstance(error, (exceptions.NoCredentialsError, exceptions.PartialCredentialsError, exceptions.ProfileNotFound)):
@@ -55,7 +58,10 @@ def _translate(error: Exception, where: str) -> KitError | None:
 def _refused(response: object, where: str) -> KitError:
     said = response.get("Error", {}) if isinstance(response, dict) else {}
     code, message = _one_line(str(said.get("Code", "")))[:50], _one_line(str(said.get("Message", "")))[:200]
-    words = f"the store refuses it: {code} {message}".rstrip()
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", "?") if isinstance(response, dict) else "?"
+    words = f"the store refuses it: {code} {message}".rstrip() if code else f"answers HTTP {status} and no error of a store"
+    if not code:
+        return NetworkError(words, where=where, remedy="check AWS_ENDPOINT_URL: is it the address of the store itself?")
     if code in _DENIED:
         return AccessDenied(words, where=where, remedy=_RIGHTS)
     if code in _MISSING:

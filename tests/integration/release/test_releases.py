@@ -116,6 +116,8 @@ def test_a_failing_run_leaves_what_is_there_and_tells(job: Job) -> None:
     told = (job.folder / "told").read_text()
     assert told.isprintable() and "r.example" in told and "abcdefgh1234" not in told, "as on a terminal, in one line"
     before = job.content
+    wrong = job.run("--version", "../x")
+    assert wrong.returncode == 3 and "not a version: '../x'" in wrong.stderr, "whether anything changed or not"
     job.new_model(1)
     job.hub.faults.add(Fault("status", path="*/embedding/*", status=404, times=-1))
     failed = job.run(

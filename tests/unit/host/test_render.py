@@ -23,7 +23,7 @@ from offline_kit.spec.lock import Blob, Layer, Lock, LockedFile, LockedImage, Lo
 from offline_kit.spec.manifest import Manifest, parse_manifest
 from offline_kit.spec.scan import RECORD
 
-SHIPPED = ("knowflow", "demo")
+SHIPPED = ("knowflow", "default", "demo")
 
 
 def shipped(name: str) -> tuple[Manifest, dict[str, bytes]]:
@@ -32,6 +32,11 @@ def shipped(name: str) -> tuple[Manifest, dict[str, bytes]]:
     files = {"models.json": manifest.services, "vllm_config.yaml": manifest.engine_config}
     files |= {"environment.yaml": manifest.environment} if manifest.environment else {}
     return manifest, {file: (path.parent / place).read_bytes() for file, place in files.items()}
+
+
+def test_the_default_is_the_example_under_a_name_of_its_own() -> None:
+    known, default = (shipped(name)[0] for name in ("knowflow", "default"))
+    assert default.name == "vllm-offline" and default.model_copy(update={"name": known.name}) == known
 
 
 def digest(text: str) -> Digest:
@@ -111,7 +116,7 @@ def test_the_example_of_dotenv_is_right_and_has_no_secret() -> None:
         text = rendered(manifest, "v1", files)[0][".env.example"].decode()
         settings = load.load_settings(files["models.json"].decode(), "", text, device="wrong")
         assert (settings.device, settings.api_key) == (manifest.accelerator, "")
-        assert settings.visible == (("0", "1") if name == "knowflow" else ())
+        assert settings.visible == (() if name == "demo" else ("0", "1"))
 
 
 def test_the_readme_is_about_this_bundle() -> None:

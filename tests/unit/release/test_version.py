@@ -16,7 +16,7 @@ from offline_kit.common.errors import SpecError
 from offline_kit.common.progress import Silent
 from offline_kit.release.index import Release, Releases, read_index, write_index
 from offline_kit.release.prune import prune, split_off
-from offline_kit.release.version import next_version
+from offline_kit.release.version import check_scheme, is_older, next_version
 from tests.testbed.cache import REPOSITORY
 
 TODAY = date(2026, 11, 26)
@@ -145,3 +145,12 @@ def test_an_index_that_is_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "releases.json").write_text(Releases(name="other").model_dump_json())
     with pytest.raises(SpecError, match="is of the kit 'other'"):
         read_index(tmp_path, "kit")
+
+
+def test_what_can_be_no_version_is_refused_and_an_older_one_known() -> None:
+    for wrong in ("", "../x", "a b", "x" * 64):
+        with pytest.raises(SpecError, match="not a version"):
+            check_scheme(wrong)
+    check_scheme("auto")
+    assert is_older("v1.9.0", "v1.10.0") and not is_older("v1.10.0", "v1.9.0") and not is_older("v1.0.0", "v1.0.0")
+    assert not is_older("rc", "v1.0.0"), "nobody can tell"
