@@ -131,8 +131,9 @@ class UploadRun:
             self._reach(most if reached is None else min(reached, most))
             self._follow(reply, self._location)
             self._doubtful = False
-            if self._offset <= before:  # counted as a failure: it would be sent again without end
-                raise RetryableError(f"takes a piece and keeps nothing of it (Range: {reply.headers.get('Range', '')[:40]})")
+            if (kept := self._offset - before) < count // 2:  # a failure: the rest would be sent again and again
+                told = reply.headers.get("Range", "")[:40]
+                raise RetryableError(f"takes {count} bytes and keeps {max(kept, 0) or 'nothing'} of it (Range: {told})")
         elif reply.status == 413:
             self._take_less(count)
             self._ask_how_far()

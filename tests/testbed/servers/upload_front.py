@@ -3,8 +3,8 @@
 Rules: (1) a fault is for one request, the oldest that fits its method; (2) `cut` ends the connection after `at` bytes of the
 body, and the registry sees nothing of it; `stream` passes so much of it on first; `lost` passes all on and ends the connection
 in place of the answer; `status` answers that; `flip` changes a byte of the answer; `longer` sends it twice; `elsewhere` sends
-uploads to another address, and `riddle` to none; `idle` takes a piece and keeps nothing; `pause` reads a body a second later;
-(3) `limit`: a larger body is answered 413, `least`: the registry wants pieces of so many bytes; (4) `received` counts the
+uploads to another address, and `riddle` to none; `idle` takes a piece and keeps `at` bytes of it; `pause` reads a body a second
+later; (3) `limit`: a larger body is answered 413, `least`: the registry wants pieces of so many bytes; (4) `received` counts the
 bytes of bodies.
 """
 
@@ -57,7 +57,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if fault and kind == "status":
             return self._answer(fault.status, {}, b"")
         if kind == "idle":
-            return self._answer(202, {"Location": self.path, "Range": "0-0"}, b"")
+            kept = int(self.headers["Content-Range"].partition("-")[0]) + (fault.at if fault else 0)
+            return self._answer(202, {"Location": self.path, "Range": f"0-{max(0, kept - 1)}"}, b"")
         status, headers, answer = self._forward(body)
         if kind == "lost":
             return self._end()
