@@ -4,8 +4,8 @@ Rules: (1) a fault is for one request, the oldest that fits its method; (2) `cut
 body, and the registry sees nothing of it; `stream` passes so much of it on first; `lost` passes all on and ends the connection
 in place of the answer; `status` answers that; `flip` changes a byte of the answer; `longer` sends it twice; `elsewhere` sends
 uploads to another address, and `riddle` to none; `idle` takes a piece and keeps `at` bytes of it; `pause` reads a body a second
-later; (3) `limit`: a larger body is answered 413, `least`: the registry wants pieces of so many bytes; (4) `received` counts the
-bytes of bodies.
+later; (3) `limit`: a larger body is answered 413, `least`: the registry wants pieces of so many bytes; (4) `received` counts
+the bytes of bodies.
 """
 
 from __future__ import annotations
