@@ -52,6 +52,9 @@ def register_environment(environment: Mapping[str, str]) -> None:
     for name, value in environment.items():
         if name.upper() in _URLS:
             register_url(value)
+        elif name.upper() == "NO_PROXY":
+            for item in value.split(","):
+                register_url(item)
         elif name in _PHRASES:
             register_secrets(value)
         elif name in _TOKEN_VARIABLES:
@@ -60,7 +63,8 @@ def register_environment(environment: Mapping[str, str]) -> None:
 
 def register_url(url: str) -> None:
     """Registers what may be secret of an URL's userinfo, also where the URL is malformed."""
-    head, mark, _ = url.partition("://")[2 if "://" in url else 0].rpartition("@")
+    rest = url.partition("://")[2 if "://" in url else 0]
+    head, mark, _ = rest.rpartition("@" if "@" in rest else "%40")  # encoded by who took it for a part of the password
     if mark and (":" in head or "/" not in head):
         password = head.partition(":")[2] or head
         register_secrets(head, password, urllib.parse.unquote(password), *re.split(r"[^A-Za-z0-9_.~-]+", password))

@@ -125,7 +125,7 @@ def proxies_for(url: str) -> dict[str, str]:
 def _check_proxy(proxy: str) -> None:
     text = proxy if "://" in proxy else f"http://{proxy}"
     register_url(text)
-    shown = re.sub(r"[?#].*", "", re.sub(r"//.*@", "//...@", text))
+    shown = re.sub(r"[?#].*", "", re.sub(r"//.*(@|%40)", r"//...\1", text))
     remedy = "write HTTP_PROXY, HTTPS_PROXY or ALL_PROXY as http://host:port, with the password percent-encoded"
     try:
         parts = urllib.parse.urlsplit(text)

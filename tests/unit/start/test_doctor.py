@@ -175,3 +175,22 @@ def test_docker_is_demanded_where_an_image_comes_from_it(
     path.write_text(path.read_text().replace('engine: {source: "docker:', 'engine: {source: "docker-daemon:'))
     code, found = doctor("--offline", "--store", tmp_path / "store")
     assert (code, found["docker"]["state"]) == (10, "failed")
+
+
+@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "http_proxy", "ALL_PROXY", "NO_PROXY", "no_proxy"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://bob:CANARYPROXY@127.0.0.1:9",
+        "http://bob:CANARYPROXY%40h:1",
+        "bob:CANARY/PROXY@h:1",
+        "a.example,bob:CANARYPROXY@h",
+    ],
+)
+def test_passwords_of_proxies_are_not_shown(tmp_path: Path, variable: str, url: str) -> None:
+    """By the command itself: what it knows as secret it learns at its start."""
+    program = Path(sys.executable).with_name("offline-kit")
+    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "DOCKER_HOST": "tcp://127.0.0.1:9", variable: url}
+    command: list[str | Path] = [program, "doctor", "--offline", "--store", tmp_path / "store"]
+    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 7) and "proxies: " in done.stdout and "CANARY" not in done.stdout + done.stderr
