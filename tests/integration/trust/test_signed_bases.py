@@ -81,7 +81,7 @@ def test_signatures_of_an_earlier_bundle_of_this_name_go(job: Job, site: Path, w
     assert build(job, "v1", *words)[0] == 0
     assert [name for name in signed if not (job.out / name).exists()] == []
     (job.folder / "config/demo/vllm_config.yaml").write_text("seed: 7\n")
-    code, said = build(job, "v1", *words)
+    code, said = build(job, "v1", *words, "--replace")
     assert code == 0 and "belonged to an earlier bundle of this name" in said
     assert [name for name in signed if (job.out / name).exists()] == []
 
