@@ -124,7 +124,8 @@ def build(
 def _tell_preview(found: pipeline.Preview, store: Path, output: Path) -> None:
     """Says what a build would do. Raises DiskError: there is no room for it."""
     answer(f"would fetch {size(found.fetch)} into {store} ({size(found.free_store)} free)")
-    answer(f"would write {found.name}, {size(found.write)} at most, into {output.resolve()} ({size(found.free)} free)")
+    content = f"{size(found.write)} of images and models at most, and small files"
+    answer(f"would write {found.name}, {content}, into {output.resolve()} ({size(found.free)} free)")
     if not found.fits:
         both = ", both on one disk" if found.together else ""
         raise DiskError(
@@ -137,7 +138,7 @@ def _report_built(built: pipeline.Built, seconds: float, base: Head | None, prog
     located = parts.locate(built.path)
     total = sum(file.stat().st_size for file in located.files)
     sums, listing = parts.read_sums(located), parts.sums_name(located.name)
-    in_parts = f" in {len(located.files)} parts" if located.in_parts else ""
+    in_parts = f" in {len(located.files)} part(s)" if located.in_parts else ""
     lines = [f"{located.name}: {size(total)}{in_parts}, made in {seconds:.0f} s"]
     lines += [f"sha256 {digest}  {name}" for name, digest in list(sums.items())[:_SUMS_SHOWN]]
     how = f"./install.sh --base ../{base.title}" if base else "./install.sh"

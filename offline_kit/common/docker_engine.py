@@ -26,12 +26,21 @@ def docker_engine(where: str, remedy: str, patience: float = _PATIENCE) -> Itera
     try:
         engine = docker.from_env(timeout=patience)
     except (docker.errors.DockerException, requests.RequestException, ValueError) as error:
-        cause = str(error).rpartition(": ")[2].strip("()'\"") or "no answer"
-        raise DockerError(f"no Docker engine answers ({cause})", where=where, remedy=remedy) from error
+        raise DockerError(f"no Docker engine answers ({_cause(error)})", where=where, remedy=remedy) from error
     try:
         yield engine
     finally:
         engine.close()
+
+
+def _cause(error: BaseException) -> str:
+    """What was first, in the words of the system; exceptions of libraries carry each other as arguments."""
+    inner = error
+    while deeper := next(
+        (item for item in inner.args if isinstance(item, BaseException)), inner.__cause__ or inner.__context__
+    ):
+        inner = deeper
+    return (inner.strerror if isinstance(inner, OSError) else None) or str(inner) or "no answer"
 
 
 @contextlib.contextmanager

@@ -65,10 +65,10 @@ def fetch(
     store, progress = session.store, session.progress
     with open_context(session, base, lock.platform) as context:
         pieces = _pieces(lock, manifest, context)
-        whole = _sizes(lock)
-        here = sum(whole.values()) - sum(piece.size for piece in pieces.values())
+        to_do = sum(piece.size for piece in pieces.values())
+        here = max(0, sum(_sizes(lock).values()) - to_do)  # a file that lies in two folders is hashed in both
         require_space(store, sum(max(0, piece.room) for piece in pieces.values()), "what is to be fetched")
-        with progress.task("fetch", sum(whole.values()), len(pieces)) as task:
+        with progress.task("fetch", here + to_do, len(pieces)) as task:
             task.advance(here)
             if engine_first:
                 entry = manifest.images["engine"]

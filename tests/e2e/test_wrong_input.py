@@ -73,7 +73,10 @@ def test_what_a_build_would_do_is_told_before_it_fetches(offline_kit: Kit, manif
     assert not list((tmp_path / "store/blobs/sha256").iterdir())
     done = offline_kit(*arguments, "--dry-run", "-o", tmp_path / "new")
     assert done.returncode == 0, done.stderr
-    assert re.search(r"^would fetch .*iB into .* free\)\nwould write \S+-v1, .*iB at most, into ", done.stdout)
+    assert re.search(
+        r"^would fetch .*iB into .* free\)\nwould write \S+-v1, .*iB of images and models at most, and small files, into ",
+        done.stdout,
+    )
     assert not (tmp_path / "new").exists()
     lock = json.loads(manifest.with_suffix(".lock.json").read_text())
     files = [file for model in lock["models"].values() for file in model["files"]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import click
@@ -31,6 +32,8 @@ def keygen(output: Path, no_passphrase: bool) -> None:
     if no_passphrase:
         passphrase = ""
     elif not passphrase:
+        if not sys.stdin.isatty():
+            raise click.UsageError("no terminal to ask for a passphrase: set OFFLINE_KIT_KEY_PASSPHRASE, or --no-passphrase")
         passphrase = click.prompt("Passphrase for the private key", hide_input=True, confirmation_prompt=True, err=True)
     private, public = output.with_name(f"{output.name}.key"), output.with_name(f"{output.name}.pub")
     made = generate_key_pair(private, public, passphrase.encode())
