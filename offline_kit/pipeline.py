@@ -94,8 +94,6 @@ def build(order: Order, session: Session) -> Built:
         check_base_signers(shape.base_path, project.policies)
     check_writable(order.output)
     lock = current_lock(project, session, locked=locked)
-    if shape.split:
-        digits_for(0 if shape.base else payload_bytes(lock), shape.split)  # what cannot be is said before hours of work
     warn_of_target(project, lock, session)
     _check_policies(project, order.rehearsal)
     top, final = f"{lock.name}-{version}", _final(order, lock)
@@ -193,7 +191,7 @@ def _final(order: Order, lock: Lock) -> Path:
 def _check_shape(order: Order, lock: Lock, final: Path) -> None:
     """The parts are not too many, and no other content has this version. Raises SpecError, DiskError."""
     if order.shape.split:
-        digits_for(payload_bytes(lock), order.shape.split)
+        digits_for(0 if order.shape.base else payload_bytes(lock), order.shape.split)
     if not order.replace:
         check_version(final, lock)
 

@@ -82,7 +82,7 @@ def test_a_build_says_what_it_fetched_and_the_next_one_fetches_nothing(project: 
 
 def test_parts_that_cannot_be_are_refused_before_anything_is_fetched(project: Project, hub: Hub) -> None:
     done = project.build("--split", "64K")
-    assert done.returncode == 3 and "parts of 65536 bytes: at least 1048576" in done.stderr, done.stderr
+    assert done.returncode == 2 and "parts of 65,536 bytes are too small: 1.0 MiB at least" in done.stderr, done.stderr
     assert "fetched" not in done.stderr
 
 

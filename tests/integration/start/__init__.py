@@ -1,0 +1,1 @@
+"""The first hour: a new user's own folders from init to a bundle."""
