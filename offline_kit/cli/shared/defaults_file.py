@@ -1,8 +1,8 @@
 """The file ``offline-kit.toml``: what options of commands are where nobody gives them.
 
-Rules: it is the nearest one of the working directory and the folders above it; an option of the command line wins, then a
-variable of the environment, then this file; paths in it are meant from its folder; only commands that have such options read
-it; every mistake is one line with the key.
+Rules: it is the nearest one of the working directory and the folders above it, there but for those of other users; an option of
+the command line wins, then a variable of the environment, then this file; paths in it are meant from its folder; only commands
+that have such options read it; every mistake is one line with the key.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from offline_kit.cli.shared.ownership import is_ours
 from offline_kit.common.budget import SMALL_DOCUMENT
 from offline_kit.common.errors import DiskError, SpecError
 from offline_kit.common.files import read_plain_file
@@ -75,7 +76,8 @@ def reads_defaults(command: str) -> bool:
 def find_defaults() -> Path | None:
     """The file that is meant here."""
     here = Path.cwd()
-    return next((folder / FILE for folder in (here, *here.parents) if (folder / FILE).is_file()), None)
+    there = (folder / FILE for folder in (here, *here.parents) if (folder / FILE).is_file())
+    return next((path for path in there if path.parent == here or is_ours(path, here)), None)
 
 
 def read_defaults(path: Path) -> Defaults:

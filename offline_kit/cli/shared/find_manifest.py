@@ -1,7 +1,7 @@
 """The manifest that a command means when none is named.
 
 Rules: the folder ``manifests/`` of the working directory or of the nearest folder above it that holds a manifest; in it
-``default.yaml``, ``knowflow.yaml``, or the only one.
+``default.yaml``, ``knowflow.yaml``, or the only one; above the working directory, what another user put there is passed over.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from offline_kit.cli.shared.ownership import is_ours
 from offline_kit.common.files import disk_error
 
 _FIRST = ("default.yaml", "knowflow.yaml")
@@ -23,13 +24,24 @@ def find_manifest() -> Path:
     """
     here = Path.cwd()
     for folder in (here, *here.parents):
-        found = sorted(name for name in _listed(folder / "manifests") if name.endswith(".yaml") and name[0] != ".")
+        found = sorted(
+            name
+            for name in _listed(folder / "manifests")
+            if name.endswith(".yaml") and name[0] != "." and (folder == here or _is_ours(folder / "manifests", name, here))
+        )
         chosen = [name for name in _FIRST if name in found][:1] or found
         if len(chosen) > 1:
             raise click.UsageError(f"several manifests in {folder / 'manifests'}: name one with -m: {', '.join(chosen[:8])}")
         if chosen:
             return Path("manifests" if folder == here else folder / "manifests") / chosen[0]
     return Path("manifests") / _FIRST[1]
+
+
+def _is_ours(folder: Path, name: str, here: Path) -> bool:
+    try:
+        return is_ours(folder, here) and is_ours(folder / name, here)
+    except OSError as error:
+        raise disk_error(error, folder / name) from error
 
 
 def _listed(folder: Path) -> list[str]:

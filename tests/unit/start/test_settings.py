@@ -195,3 +195,26 @@ def test_verbose_says_what_is_asked_and_keeps_secrets(project: Path) -> None:
         lines = [child.stderr.readline() for _ in range(3)]
         child.terminate()
     assert any("127.0.0.1:1: no credentials" in line for line in lines) and "secret-of-mirror" not in "".join(lines), lines
+
+
+@pytest.mark.root
+def test_what_another_user_put_above_is_passed_over(project: Path) -> None:
+    """In a folder such as /tmp, which everybody may write into; a manifest names programs that a build runs."""
+    (project / "manifests/a.yaml").unlink()
+    (project / FILE).write_text('store = "cache"\n')
+    planted = [project / FILE, project / "manifests/b.yaml"]
+    for path in planted:
+        os.chown(path, 65534, 65534)
+    result = run("plan", "--store", project / "other")
+    assert result.exit_code != 0 and not (project / "cache").exists()
+    for path in planted:
+        assert f"note: {path} belongs to another user: not taken" in result.output
+    os.chown(Path.cwd(), 65534, 65534)  # as in a container of root's, over a folder of the user's
+    assert run("plan").exit_code == 0 and (project / "cache").is_dir()
+    os.chown(Path.cwd(), 0, 0)
+    for path in planted:
+        os.chown(path, 0, 0)
+    (project / "manifests").rename(project / "mine")
+    (project / "manifests").symlink_to("mine")
+    os.lchown(project / "manifests", 65534, 65534)
+    assert run("plan").exit_code != 0, "whose link it is counts, too"
