@@ -15,7 +15,7 @@ _TOLD: set[Path] = set()
 
 
 def is_ours(path: Path, here: Path) -> bool:
-    """Whether ``path``, and what it leads to where it is a link, may be taken by who works in ``here``; one that is not is told.
+    """Whether ``path``, and what it leads to if it is a link, may be taken by who works in ``here``; tells of one that may not.
 
     Raises OSError (it is not there any more).
     """
