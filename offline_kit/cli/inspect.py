@@ -184,8 +184,6 @@ def _lines(contents: Contents, licences: dict[str, str]) -> Iterator[str]:
     if contents.files:
         yield f"  files ({size(contents.totals.extra_bytes)})"
         yield from (f"    {path:12} {size(file.bytes):>10}  {file.source}" for path, file in contents.files.items())
-    if contents.base:
-        yield f"  a delta: {len(contents.base.needs)} files ({size(contents.base.bytes)}) come from {contents.base.title}"
 
 
 def _parsers(contents: Contents, key: str) -> str:

@@ -68,6 +68,12 @@ def monitoring() -> dict[str, bytes]:
     return {f"config/monitoring/{path.relative_to(folder).as_posix()}": _read(path) for path in paths}
 
 
+def page() -> dict[str, bytes]:
+    """The gateway's page, as the bundle carries it. Raises DiskError."""
+    folder = _PACKAGE / "host" / "page"
+    return {f"deploy/page/{path.name}": _read(path) for path in sorted(folder.iterdir())}
+
+
 def template(name: str) -> str:
     """The text of ``host/templates/NAME``. Raises DiskError."""
     return _read(_PACKAGE / "host" / "templates" / name).decode("utf-8")

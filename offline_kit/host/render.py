@@ -49,6 +49,7 @@ def render(
     texts.update(assets.runtime())
     texts.update({f"config/{name}": content for name, content in config.items()})
     texts["deploy/compose.yaml"] = _compose(lock, version, services).encode()
+    texts.update(assets.page())
     texts["compose.yaml"] = assets.template("compose.yaml").encode()
     texts[".env.example"] = _dotenv(services, lock).encode()
     texts.update(assets.monitoring() if "prometheus" in lock.images else {})
@@ -94,6 +95,9 @@ def _dotenv(services: Services, lock: Lock) -> str:
         "",
         "# Requests that one key may have running at once; more are refused with 429.",
         f"OFFLINE_KIT_KEY_LIMIT={settings.key_limit}",
+        "",
+        "# no: the gateway has no page at /. It shows models and examples to whoever has a key.",
+        "OFFLINE_KIT_PAGE=yes",
         "",
         "# install.sh adds COMPOSE_FILE and COMPOSE_PROJECT_NAME, by which the plain 'docker compose' means this kit.",
         "",

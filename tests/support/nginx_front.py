@@ -26,7 +26,9 @@ from offline_kit.runtime.settings import api_keys, load
 from offline_kit.runtime.settings.model import Settings
 from offline_kit.runtime.settings.replicas import engines
 from tests.support.stand_ins import Names
+from tests.testbed.cache import REPOSITORY
 
+PAGE = REPOSITORY / "offline_kit/host/page"
 KEY = "test-key-0123456789.~+/=_"
 GATEWAY, ROUTER = "127.0.0.1", "127.71.0.100"
 QUESTION = {"model": "big-chat", "messages": [{"role": "user", "content": "hi"}]}
@@ -84,7 +86,8 @@ class Gateway:
         base = _free_ports(10)
         self.engine_port = base + 7
         around = (names.address, str(folder), str(folder), GATEWAY, base, base + 8, base + 9, self.engine_port)
-        self.where = gateway.NginxPlace(*around)
+        shutil.copytree(PAGE, folder / "page", copy_function=shutil.copyfile)
+        self.where = gateway.NginxPlace(*around, page=str(folder / "page"))
         self.ports = {"router": base, **gateway.container_ports(self.settings, base)}
         self.names, self.folder = names, folder
         (folder / "nginx.conf").write_text(gateway.nginx_conf(settings, self.where, certificate=certificate))

@@ -34,6 +34,7 @@ class Engine(ThreadingHTTPServer):
 
     def __init__(self, address: str, port: int, name: str) -> None:
         self.name, self.asked = name, list[Asked]()
+        self.words = list[str]()  # what a stream says, as chunks of a chat; empty: four numbers
         self.left = 0  # streams whose client went away
         super().__init__((address, port), _Handler)
 
@@ -73,7 +74,8 @@ class _Handler(BaseHTTPRequestHandler):
                 ]
             }
         if "input" in question:
-            return {"object": "list", "data": [{"index": 0, "embedding": [0.6, 0.8]}]}
+            count = len(question["input"]) if isinstance(question["input"], list) else 1
+            return {"object": "list", "data": [{"index": at, "embedding": [0.6, 0.8 - at * 0.9]} for at in range(count)]}
         time.sleep(float(question.get("seconds", 0)))
         if "length" in question:
             return {"text": "x" * int(question["length"])}
@@ -85,7 +87,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         try:
-            for number in range(4):
+            chunks = [json.dumps({"choices": [{"index": 0, "delta": {"content": word}}]}) for word in self.server.words]
+            for number in [*chunks, "[DONE]"] if chunks else range(4):
                 piece = f"data: {number}\n\n".encode()
                 self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
                 time.sleep(0.3)

@@ -146,7 +146,7 @@ def _gateway(settings: Settings, kit: Kit) -> Dict[str, Any]:
         {
             # Not the image's own entrypoint: it writes into /etc. No health check: no HTTP client is sure to be in there.
             "entrypoint": ["nginx", "-e", "stderr", "-c", "/etc/offline-kit/nginx.conf", "-g", "daemon off;"],
-            "volumes": [bind("./.state/gateway", "/etc/offline-kit")],
+            "volumes": [bind("./.state/gateway", "/etc/offline-kit"), bind("./deploy/page", gateway.PAGE)],
             "tmpfs": ["/tmp:mode=1777,size=2g"],
             "networks": [networks.INTERNAL, *networks.of_engines(settings), networks.EDGE],
             "ports": [publish(settings.address(port), port, inside[port]) for port in ports],

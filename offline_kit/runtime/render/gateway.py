@@ -1,10 +1,10 @@
 """The gateway's files: nginx.conf and the answers of /v1/models.
 
 Rules: default deny: only exact paths are known, each goes to a fixed path of one engine, and a path written in any unusual way
-(``//v1``, ``%2e%2e``) is unknown; every path but /health needs a key; headers of a client reach an engine only where
-named here, its key never; an engine's address is looked up anew, so that nginx starts before engines and finds one that came
-back elsewhere; answers stream unbuffered; every refusal is JSON in the shape of OpenAI's errors. Runs unprivileged on a
-read-only root: nginx >= 1.22.
+(``//v1``, ``%2e%2e``) is unknown; every path but /health, and the page at / (the same bytes in every kit), needs a key; headers
+of a client reach an engine only where named here, its key never; an engine's address is looked up anew, so that nginx starts
+before engines and finds one that came back elsewhere; answers stream unbuffered; every refusal is JSON in the shape of OpenAI's
+errors. Runs unprivileged on a read-only root: nginx >= 1.22.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from ..settings.model import Model, Settings
 from ..settings.routes import PATHS, models_on_path, needs_router, routes
 from . import upstreams
 from .nginx import HTTP, page, refusal_files, refusals
+from .static_page import static_page
 
 ROUTER, TLS, METRICS = 8000, 8443, 9145
 ENGINE_PORT = 8000
 HEALTHY = "_health.json"
+PAGE = "/usr/share/offline-kit/page"
 _HEALTH_LIMIT = "limit_req zone=health burst=200 nodelay;"
 
 
@@ -36,6 +38,7 @@ class NginxPlace:
     tls_port: int = TLS
     metrics_port: int = METRICS
     engine_port: int = ENGINE_PORT
+    page: str = PAGE
 
 
 def container_ports(settings: Settings, router: int = ROUTER) -> Dict[str, int]:
@@ -48,6 +51,7 @@ def nginx_conf(settings: Settings, where: NginxPlace = NginxPlace(), *, certific
     ports = container_ports(settings, where.router_port)
     router = _tls(where) if settings.web and certificate else []
     router += [page("/health", f"{_HEALTH_LIMIT} alias {where.folder}/models/{HEALTHY};")]
+    router += static_page(where.page) if settings.page else []
     router += [_list(f"{where.folder}/models/all.json")]
     router += [_chosen(path, settings, where) for path in routes(settings)]
     router += [_named(model, where) for model in settings.models] if needs_router(settings) else []

@@ -14,10 +14,12 @@ from .model import DOTENV, Mistake, Monitoring, Web
 
 WITH = "OFFLINE_KIT_WITH"
 TLS_ONLY = "OFFLINE_KIT_TLS_ONLY"
+PAGE = "OFFLINE_KIT_PAGE"
 KNOWN = ("monitoring", "nginx")
 VARIABLES = (
     WITH,
     "OFFLINE_KIT_KEY_LIMIT",
+    PAGE,
     "OFFLINE_KIT_HTTP_PORT",
     "OFFLINE_KIT_HTTPS_PORT",
     TLS_ONLY,
@@ -61,6 +63,14 @@ def web(env: Mapping[str, str], mistakes: List[Mistake]) -> Optional[Web]:
     ports = [("OFFLINE_KIT_HTTP_PORT", 80), ("OFFLINE_KIT_HTTPS_PORT", 443)]
     http, https = (number(env, variable, default, 1, 65535, mistakes) for variable, default in ports)
     return Web(http, https, only == "yes")
+
+
+def page(env: Mapping[str, str], mistakes: List[Mistake]) -> bool:
+    """Whether the gateway has a page at /: yes where nothing is said."""
+    text = env.get(PAGE, "")
+    if text not in ("", "no", "yes"):
+        mistakes.append(Mistake(DOTENV, PAGE, f"'{text}' is not known", "use yes or no"))
+    return text != "no"
 
 
 def monitoring(

@@ -78,6 +78,7 @@ def load_settings(
         api_key=api_key,
         keys=api_keys.parse(named_keys, api_key, mistakes),
         key_limit=features.number(env, "OFFLINE_KIT_KEY_LIMIT", 512, 1, 100_000, mistakes),
+        page=features.page(env, mistakes),
         web=web,
         monitoring=monitoring,
         environment=environment.common(environment_yaml, mistakes),

@@ -105,7 +105,7 @@ class Monitoring:
 class Settings:
     """models.json, vllm_config.yaml, environment.yaml, .env and the named keys together.
 
-    ``web``, ``monitoring``: None where not wanted; ``environment``: of all engines, a model's own wins.
+    ``web``, ``monitoring``: None where not wanted; ``environment``: of all engines, a model's own wins; ``page``: the one at /.
     """
 
     models: Tuple[Model, ...]
@@ -120,6 +120,7 @@ class Settings:
     web: Optional[Web] = None
     monitoring: Optional[Monitoring] = None
     environment: Mapping[str, str] = field(default_factory=dict)
+    page: bool = True
 
     def address(self, port: int) -> str:
         """Where a port of the gateway or of Grafana is published."""

@@ -82,6 +82,7 @@ COMPOSE_TABLE='
 
 + gateway entrypoint[]  "nginx" "-e" "stderr" "-c" "/etc/offline-kit/nginx.conf" "-g" "daemon off;"
 + gateway volumes[]     type="bind" source="./.state/gateway" target="/etc/offline-kit" read_only=true
++ gateway volumes[]     type="bind" source="./deploy/page" target="/usr/share/offline-kit/page" read_only=true
 + gateway tmpfs[]       "/tmp:mode=1777,size=2g"
 + gateway networks[]    ~"internal"( "(model-[a-z0-9][a-z0-9_-]*|engines)")+ "edge"
 + gateway ports[]       @ports

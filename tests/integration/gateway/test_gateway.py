@@ -94,7 +94,9 @@ def test_without_the_right_key_nothing_is_answered(front: Gateway, engines: dict
 @pytest.mark.parametrize(
     "path",
     [
-        "/",
+        "/page",
+        "/page.html",
+        "/index.html",
         "/classify",
         "/v2/embed",
         "/v1/responses/x",

@@ -39,9 +39,9 @@ def host(shelf: scripts_kit.Shelf, tmp_path: Path, airgap: Dockerd) -> Iterator[
     made.clean()
 
 
-def ask(host: Host, name: str = "localhost") -> str:
-    """The models, asked for by HTTPS with the kit's certificate as the only one that is trusted."""
-    url = f"https://{name}:{PORTS['OFFLINE_KIT_HTTPS_PORT']}/v1/models"
+def ask(host: Host, name: str = "localhost", path: str = "/v1/models") -> str:
+    """The models, or another path, asked for by HTTPS with the kit's certificate as the only one that is trusted."""
+    url = f"https://{name}:{PORTS['OFFLINE_KIT_HTTPS_PORT']}{path}"
     argv = [*host.dockerd.nsenter, sys.executable, "-c", ASK, url, str(host.kit / ".state/tls/server.crt")]
     return subprocess.run(argv, input=f"{host.key}\n", capture_output=True, text=True, check=True, timeout=60).stdout
 
@@ -61,6 +61,7 @@ def test_a_certificate_that_is_made_here_and_no_plain_port(host: Host) -> None:
     assert {port for address, port in published(host) if address != "127.0.0.1"} == {str(PORTS["OFFLINE_KIT_HTTPS_PORT"])}
     assert len(published(host)) == 6
     assert "tiny-chat" in ask(host) and "tiny-chat" in ask(host, "127.0.0.1")
+    assert ask(host, path="/").strip() == (host.kit / "deploy/page/index.html").read_text().strip(), "the page, from the kit"
     assert host.deploy("status", "--json").returncode == 0, "this host still asks the plain port"
     before = (host.kit / ".state/tls/server.crt").read_bytes()
     again = host.run("install.sh", "--yes", "--tls", "self-signed")

@@ -70,8 +70,8 @@ class Browser:
         return self.driver.execute_script(script, *arguments)
 
     def said(self) -> list[str]:
-        """The lines of the console since the last question."""
-        return [f"{entry['level']}: {entry['message']}" for entry in self._log("browser")]
+        """The lines of the console since the last question, but for hints to developers."""
+        return [f"{entry['level']}: {entry['message']}" for entry in self._log("browser") if entry["level"] != "DEBUG"]
 
     def requests(self) -> list[str]:
         """The addresses that the page asked for since the last question; what it holds itself (data:) is none."""
