@@ -17,7 +17,7 @@ from .model import AUTO, ENGINE_YAML, MODELS_JSON, TYPES, Mistake, Model
 GPU = re.compile(r"[0-9]{1,3}|(?:GPU|MIG)-[A-Za-z0-9-]{1,64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}")
 _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
-_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_DTYPES = ("auto", "bfloat16", "float16", "half", "float32", "float")  # vLLM's config/model.py ModelDType
 _DOCKER_SIZE = re.compile(r"[1-9][0-9]*(?:\.[0-9]+)?[bkmgBKMG]?[bB]?")
 _ARGUMENT = re.compile(r"[a-z][a-z0-9]*(?:[_-][a-z0-9]+)*")
 _PROTECTED = {
@@ -72,7 +72,7 @@ _REQUIRED: Dict[str, Tuple[Callable[[Any], bool], str]] = {
     "gpu_memory_utilization": (_fraction, "a number above 0 and at most 1"),
     "max_model_len": (lambda value: _integer(value) and value >= 1, "a number of tokens, at least 1"),
     "tensor_parallel_size": (lambda value: _integer(value) and 1 <= value <= 64, "a number of GPUs from 1 to 64"),
-    "dtype": (_text(_WORD), "a word such as auto, bfloat16, float16 or float32"),
+    "dtype": (lambda value: isinstance(value, str) and value in _DTYPES, f"one of {', '.join(_DTYPES)}"),
 }
 _OPTIONAL: Dict[str, Tuple[Callable[[Any], bool], str]] = {
     "engine_args": (lambda value: isinstance(value, dict), "an object of vLLM arguments"),

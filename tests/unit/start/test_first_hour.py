@@ -136,6 +136,11 @@ def test_models_of_manifest_and_models_json_belong_together(site: Path, said: Sa
     assert "there is no model 'my-rerank' in the kit -> take this entry out, or put the model back" in talk
 
 
+def test_a_dtype_that_no_engine_knows(site: Path, said: Said) -> None:
+    edit(site / "config/models.json", '"dtype": "auto"', '"dtype": "float17"')
+    assert "my-chat.dtype: 'float17' is not usable -> give one of auto, bfloat16, float16" in said(3, "plan")
+
+
 def test_a_plan_is_not_certain_of_what_it_does_not_know(site: Path, said: Said, tmp_path: Path) -> None:
     folder = make_model_folder(tmp_path / "odd", CHAT, 1 << 20)
     (folder / "config.json").unlink()
