@@ -37,6 +37,7 @@ def project(settings: Settings, placed: Placement, kit: Kit) -> Dict[str, Any]:
         services["router"] = _router(settings, kit)
     services["gateway"] = _gateway(settings, kit)
     services.update(monitoring.services(settings, kit))
+    services.update(_switched_off(settings, kit))
     inside = [networks.INTERNAL, *networks.of_engines(settings)]
     return {"services": services, "networks": {**dict.fromkeys(inside, _INTERNAL), networks.EDGE: {}}}
 
@@ -113,6 +114,23 @@ def _engine(engine: Engine, settings: Settings, placed: Placement, kit: Kit) -> 
     if world_size(model, settings) > 1:
         # The processes of one engine exchange tensors through shared memory; it is taken only as it is used.
         service["shm_size"] = "16gb"
+    return service
+
+
+def _switched_off(settings: Settings, kit: Kit) -> Dict[str, Any]:
+    """For each feature that is off, a service behind a profile of its name, which no engine creates: it says what to do.
+
+    ``docker compose --profile monitoring up -d`` would otherwise start nothing, and say nothing.
+    """
+    off = {"monitoring": settings.monitoring is None, "nginx": settings.web is None}
+    return {f"{name}-off": _refusal(name, kit) for name in off if off[name]}
+
+
+def _refusal(name: str, kit: Kit) -> Dict[str, Any]:
+    service = common(kit, "gateway", "1g")
+    # Docker's own error has it: "the working directory '...' is invalid".
+    words = f"{name} is switched off: run ./install.sh --with {name}"
+    service.update({"profiles": [name], "working_dir": words, "networks": [networks.INTERNAL]})
     return service
 
 

@@ -49,6 +49,7 @@ function swap(text, name, value,  at) { # each NAME in TEXT by VALUE
 }
 function kind_of(service) {
     if (service ~ /^engine-[a-z0-9][a-z0-9_-]*$/) return "engine"
+    if (service ~ /^(monitoring|nginx)-off$/) return "off"
     if (service ~ /^(router|gateway|nginx-exporter|node-exporter|dcgm-exporter|prometheus|grafana)$/) return service
     at_line("a service \"" service "\", which this kit does not have")
 }
@@ -72,7 +73,7 @@ function fits(service, kind, expected, value,  name) { # VALUE is what the row e
     if (expected == "@user") return value ~ /^"[0-9]+:[0-9]+"$/ && listed(fact["user"], substr(value, 2, length(value) - 2))
     if (substr(expected, 1, 1) == "~") return value ~ ("^(" substr(expected, 2) ")$")
     expected = swap(expected, "@key", substr(service, 8))
-    expected = swap(expected, "@image", fact["image:" (kind == "engine" || kind == "router" ? "engine" : kind)])
+    expected = swap(expected, "@image", fact["image:" (kind == "engine" || kind == "router" ? "engine" : kind == "off" ? "gateway" : kind)])
     expected = swap(swap(swap(expected, "@kit", fact["kit"]), "@version", fact["version"]), "@device", fact["device"])
     return value == expected && value != "\"\""
 }
@@ -194,5 +195,6 @@ END {
             if (listed(row_services[row], kind) && !(("network " scope[2], row) in used)) fail("network " scope[2] ": " row_key[row] " is missing")
     }
     if (!listed(services, "gateway")) fail("it has no gateway")
-    print services
+    for (i = 1; i <= count; i++) if (kind_of(service[i]) != "off") started = started (started == "" ? "" : " ") service[i]
+    print started
 }'

@@ -27,18 +27,18 @@ COMPOSE_TABLE='
 + *         labels/offline-kit.kit    "@kit"
 + *         labels/offline-kit.version "@version"
 
-+ engine,router,gateway,nginx-exporter,prometheus,grafana user @user
++ engine,router,gateway,nginx-exporter,prometheus,grafana,off user @user
 + node-exporter user "65534:65534"
-+ engine,router,gateway,nginx-exporter,node-exporter,prometheus,grafana read_only       true
-+ engine,router,gateway,nginx-exporter,node-exporter,prometheus,grafana cap_drop[]      "ALL"
-+ engine,router,gateway,nginx-exporter,node-exporter,prometheus,grafana security_opt[]  "no-new-privileges:true"
++ engine,router,gateway,nginx-exporter,node-exporter,prometheus,grafana,off read_only       true
++ engine,router,gateway,nginx-exporter,node-exporter,prometheus,grafana,off cap_drop[]      "ALL"
++ engine,router,gateway,nginx-exporter,node-exporter,prometheus,grafana,off security_opt[]  "no-new-privileges:true"
 
 + engine                                             pids_limit  32768
 + router                                             pids_limit  1024
-+ gateway,nginx-exporter,node-exporter,dcgm-exporter pids_limit  512
++ gateway,nginx-exporter,node-exporter,dcgm-exporter,off pids_limit  512
 + prometheus,grafana                                 pids_limit  4096
 + engine                                             mem_limit   ~"[1-9][0-9]*([.][0-9]+)?[bkmgBKMG]?[bB]?"
-+ router,nginx-exporter,node-exporter,dcgm-exporter  mem_limit   "1g"
++ router,nginx-exporter,node-exporter,dcgm-exporter,off  mem_limit   "1g"
 + gateway,prometheus                                 mem_limit   "4g"
 + grafana                                            mem_limit   "2g"
 
@@ -123,6 +123,10 @@ COMPOSE_TABLE='
 + grafana volumes[]   type="bind" source="./.state/grafana" target="/var/lib/grafana" read_only=false
 + grafana tmpfs[]     "/tmp:mode=1777,size=256m"
 + grafana networks[]  "internal" "edge"
+
++ off profiles[]   ~"(monitoring|nginx)"
++ off working_dir  ~"(monitoring|nginx) is switched off: run ./install[.]sh --with (monitoring|nginx)"
++ off networks[]   "internal"
 
 + prometheus,grafana labels/offline-kit.arguments  ~"[0-9a-f]+"
 + prometheus,grafana ports[]                       @ports

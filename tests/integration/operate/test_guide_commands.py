@@ -135,7 +135,19 @@ def test_compose_by_hand_makes_no_other_services(host: Host, suite: str) -> None
 
 
 @pytest.mark.parametrize("name", ["nginx", "monitoring"])
-def test_profiles_are_what_is_switched_on(host: Host, name: str) -> None:
+def test_a_profile_of_what_is_off_says_how_it_is_switched_on(host: Host, name: str) -> None:
+    """The guide's command fails loudly, and leaves nothing behind; those without a profile go on as if it were not there."""
+    before = host.dockerd.docker("ps", "--all", "--quiet", "--no-trunc", "--filter", host.project)
+    networks = host.dockerd.docker("network", "ls", "--quiet", "--filter", host.project)
+    for program in ("docker-compose", "docker compose"):
+        said = typed(host, f"! {BLOCKS[name][0].replace('docker-compose', program)}")
+        assert f"{name} is switched off: run ./install.sh --with {name}" in said
+    assert host.dockerd.docker("ps", "--all", "--quiet", "--no-trunc", "--filter", host.project) == before
+    assert host.dockerd.docker("network", "ls", "--quiet", "--filter", host.project) == networks
+    assert host.deploy("attest").returncode == 0 and "healthy" in typed(host, "./deploy.sh status")
+
+
+def test_profiles_are_what_is_switched_on(host: Host) -> None:
     """With nginx in .env the commands change nothing more, and port 80 (here another) answers."""
     env = host.kit / ".env"
     whole = env.read_text()
@@ -144,7 +156,7 @@ def test_profiles_are_what_is_switched_on(host: Host, name: str) -> None:
     try:
         typed(host, "./deploy.sh start")
         before = host.dockerd.docker("ps", "--quiet", "--no-trunc", "--filter", host.project)
-        typed(host, BLOCKS[name][0])
+        typed(host, BLOCKS["nginx"][0])
         assert host.dockerd.docker("ps", "--quiet", "--no-trunc", "--filter", host.project) == before
         url = BLOCKS["nginx"][1].replace("localhost", "localhost:18865")
         body = '{"model": "tiny-chat", "messages": [{"role": "user", "content": "x"}]}'

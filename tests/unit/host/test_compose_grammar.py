@@ -113,7 +113,7 @@ def test_whatever_is_rendered_is_taken(name: str, tmp_path: Path) -> None:
     text, facts = rendered(env, **more)
     fine, said = check(text, facts, tmp_path)
     assert fine, said
-    assert said.split() == list(yaml.safe_load(text)["services"])
+    assert said.split() == [name for name, service in yaml.safe_load(text)["services"].items() if "profiles" not in service]
 
 
 def test_every_row_of_the_table_is_one_that_is_rendered(tmp_path: Path) -> None:
@@ -127,10 +127,29 @@ def test_every_row_of_the_table_is_one_that_is_rendered(tmp_path: Path) -> None:
     text, facts = rendered(ALL, models={**SIX, "wide": wide}, parsers=parsers)
     assert check(text, facts, tmp_path, table="\n".join(rows))[0]
     assert check(text, facts, tmp_path, awk="busybox")[0]
-    needless = [
-        row for row in rows if check(text, facts, tmp_path, table="\n".join(other for other in rows if other != row))[0]
-    ]
-    assert needless == []
+    files = [(text, facts), rendered()]  # in the second, all is off that can be
+
+    def needed(row: str) -> bool:
+        table = "\n".join(other for other in rows if other != row)
+        return not all(check(*file, tmp_path, table=table)[0] for file in files)
+
+    assert [row for row in rows if not needed(row)] == []
+
+
+def test_what_is_off_can_be_nothing_that_runs(tmp_path: Path) -> None:
+    """It has a profile, and a folder that no engine takes: whoever writes another is refused."""
+    text, facts = rendered()
+    assert check(text, facts, tmp_path)[0]
+    for line in (
+        '    profiles:\n      - "nginx"\n',
+        '    working_dir: "nginx is switched off: run ./install.sh --with nginx"\n',
+    ):
+        assert text.count(line) == 1
+        assert not check(text.replace(line, ""), facts, tmp_path)[0]
+    assert not check(
+        text.replace('    working_dir: "nginx is', '    command:\n      - "x"\n    working_dir: "nginx is'), facts, tmp_path
+    )[0]
+    assert not check(text.replace('"nginx is switched off: run ./install.sh --with nginx"', '"/"'), facts, tmp_path)[0]
 
 
 @pytest.mark.parametrize("name", REFUSED)
