@@ -86,6 +86,8 @@ def read_defaults(path: Path) -> Defaults:
         given = tomllib.loads(read_plain_file(path, SMALL_DOCUMENT, follow=True).decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SpecError(f"not valid TOML: {error}", where=str(path), remedy='lines of KEY = "VALUE"') from error
+    except RecursionError as error:
+        raise SpecError("is nested too deeply", where=str(path), remedy='lines of KEY = "VALUE"') from error
     except OSError as error:
         raise DiskError(f"cannot be read: {error.strerror}", where=str(path)) from error
     options: dict[str, Any] = {}
@@ -118,7 +120,7 @@ _KINDS = {
 def _value(value: Any, key: Key, folder: Path) -> Any:
     """The value as the option takes it; None where it is none."""
     if key.kind == "path":
-        return _path(value, folder) if isinstance(value, str) and value else None
+        return _path(value, folder) if isinstance(value, str) and value and "\0" not in value else None
     if key.kind == "count":
         return value if type(value) is int and 1 <= value <= _MOST_JOBS else None
     if key.kind == "size":

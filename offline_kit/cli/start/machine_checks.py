@@ -110,7 +110,7 @@ def _disks(project: Project | None, store_root: Path, output: Path) -> Iterator[
 
 def _existing(folder: Path) -> Path:
     """``folder``, or the nearest above it that there is and that may be seen."""
-    whole = folder.expanduser().resolve()
+    whole = Path(os.path.expanduser(folder)).resolve()  # noqa: PTH111  leaves an unknown ~USER as it is
     return next((place for place in (whole, *whole.parents) if _is_folder(place)), Path("/"))
 
 

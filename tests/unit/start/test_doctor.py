@@ -167,6 +167,11 @@ def test_where_there_is_no_project(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (found["manifest"]["state"], found["manifest"]["remedy"]) == ("warning", "'offline-kit init' writes one")
 
 
+def test_a_folder_of_a_user_who_is_not_there(project: Path) -> None:
+    code, found = doctor("--offline", "--store", "~nobody-at-all/x")
+    assert code == 0 and found["store"]["what"].startswith(str(project))
+
+
 def test_docker_is_demanded_where_an_image_comes_from_it(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -107,10 +107,12 @@ MISTAKES = {
     'log-format = "xml"': "log-format: 'xml' is not one of text, json",
     'registry-mirror = "x"': "registry-mirror: 'x' is not a table",
     "jobs = [": "not valid TOML: ",
+    "jobs = " + "[" * 100_000: "is nested too deeply",
+    'store = "a\\u0000b"': "store: 'a\\x00b' is not a path",
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("text", MISTAKES)
+@pytest.mark.parametrize("text", MISTAKES, ids=lambda text: text[:30].replace("\0", ""))
 def test_a_mistake_is_one_line_and_stops_no_help(text: str, project: Path) -> None:
     (project / FILE).write_text(text + "\n")
     for command in (["lock"], ["build", "--version", "v1"], ["store", "ls"]):
