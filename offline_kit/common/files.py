@@ -149,8 +149,8 @@ def write_behind(descriptor: int, begin: int, end: int) -> None:
 
 
 def open_locked(path: Path) -> int | None:
-    """A descriptor of the file under this name (made if absent) that nobody else holds, or None if somebody does."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    """A descriptor of the file under this name (made if absent, never through a link); None where somebody else holds it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # Between open and lock, the holder may have renamed the file to its final name: then this is not ours to write.

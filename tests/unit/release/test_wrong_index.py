@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError
 
 from offline_kit.common.errors import DiskError, KitError, NetworkError, SpecError
 from offline_kit.release.index import NAME, Releases, index_bytes, read_index
+from offline_kit.release.make import lock_folder
 from offline_kit.release.publish.s3_errors import s3_errors
 
 TEXTS = {
@@ -53,3 +54,10 @@ def test_what_is_no_store(error: Exception, said: str) -> None:
     with pytest.raises(KitError) as refused, s3_errors("s3://kits/demo"):
         raise error
     assert isinstance(refused.value, NetworkError) and said in refused.value.what and "AWS_ENDPOINT_URL" in refused.value.remedy
+
+
+def test_the_lock_of_a_folder_is_made_through_no_link(tmp_path: Path) -> None:
+    (tmp_path / ".releases.lock").symlink_to("elsewhere")
+    with pytest.raises(DiskError, match=r"\.releases\.lock"), lock_folder(tmp_path):
+        pass
+    assert not (tmp_path / "elsewhere").exists()
