@@ -74,10 +74,17 @@ def reads_defaults(command: str) -> bool:
 
 
 def find_defaults() -> Path | None:
-    """The file that is meant here."""
-    here = Path.cwd()
-    there = (folder / FILE for folder in (here, *here.parents) if (folder / FILE).is_file())
+    """The file that is meant here; none where the working directory is gone, or a folder may not be looked into."""
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:
+        return None
+    there = (folder / FILE for folder in (here, *here.parents) if _is_file(folder / FILE))
     return next((path for path in there if path.parent == here or is_ours(path, here)), None)
+
+
+def _is_file(path: Path) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113  it never raises, as is_file does of a folder that may not be looked into
 
 
 def read_defaults(path: Path) -> Defaults:

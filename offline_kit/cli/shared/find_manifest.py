@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from offline_kit.cli.shared.ownership import is_ours
+from offline_kit.common.errors import DiskError
 from offline_kit.common.files import disk_error
 
 _FIRST = ("default.yaml", "knowflow.yaml")
@@ -20,9 +21,12 @@ SHOWN_DEFAULT = "that of manifests/, here or above"
 def find_manifest() -> Path:
     """The manifest, relative where it is below the working directory.
 
-    Raises UsageError: several could be meant; DiskError: a folder of manifests cannot be read.
+    Raises UsageError: several could be meant; DiskError: a folder of manifests, or the working directory, cannot be read.
     """
-    here = Path.cwd()
+    try:
+        here = Path.cwd()
+    except FileNotFoundError as error:
+        raise DiskError("the working directory is not there any more", remedy="go to a folder that is, or name -m") from error
     for folder in (here, *here.parents):
         found = sorted(
             name

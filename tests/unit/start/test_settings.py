@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from offline_kit.cli.main import cli
-from offline_kit.cli.shared.defaults_file import FILE, KEYS, read_defaults
+from offline_kit.cli.shared.defaults_file import FILE, KEYS, find_defaults, read_defaults
 from offline_kit.common.errors import BundleUnreadable, SpecError
 from tests.testbed.cache import REPOSITORY
 from tests.unit.start.model_folders import ENCODER, make_model_folder
@@ -123,6 +123,15 @@ def test_a_mistake_is_one_line_and_stops_no_help(text: str, project: Path) -> No
     assert isinstance(run("verify", "/etc/passwd").exception, BundleUnreadable), "reads no defaults"
     told = run("doctor", "--offline", "-m", project / "manifests/b.yaml")
     assert told.exit_code == 3 and MISTAKES[text] in told.output.splitlines()[0]
+
+
+def test_a_working_directory_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert find_defaults() is None
+    assert "the working directory is not there any more" in str(run("plan").exception)
+    monkeypatch.chdir(tmp_path)
 
 
 def test_doctor_shows_it(project: Path) -> None:
