@@ -22,7 +22,7 @@ from offline_kit.intake.session import Session
 from offline_kit.intake.sources.image_layers import can_be_read, contents_of
 from offline_kit.project import Project
 from offline_kit.runtime.gpu_plan.evaluate import Image
-from offline_kit.spec.lock import Lock, LockedModel
+from offline_kit.spec.lock import Lock, LockedModel, parse_lock
 from offline_kit.spec.lock_facts import ModelFacts
 from offline_kit.spec.lock_fit import fits, stale
 from offline_kit.spec.policy_check import check_policy
@@ -42,6 +42,7 @@ def lock_project(project: Project, session: Session, *, keep: Lock | None, read_
         left = size(sum(layer.size for layer in engine.layers if not session.store.has(layer.digest, layer.size)))
         what = f"what the engine image holds was not read ({left} to fetch): 'build' reads it before any weights"
         session.progress.note(f"{what}, 'lock --read-engine' now", event="engine not read")
+    lock = _as_read(project, lock)
     check_policies(project, lock)
     check_models(project, lock, session)
     if lock != project.lock:
@@ -100,6 +101,7 @@ def _services(project: Project) -> list[findings.Service]:
             model.type,
             {name.replace("-", "_"): value for name, value in {**settings.common, **model.engine_args}.items()},
             model.max_model_len,
+            model.code,
         )
         for model in settings.models
     ]
@@ -141,7 +143,7 @@ def complete_lock(project: Project, lock: Lock, session: Session, *, locked: boo
     Under ``locked`` it stays as it is. Raises SpecError where that engine cannot serve a model, which is first seen now, or
     cannot run on the manifest's target.
     """
-    completed = _with_engine_facts(lock, project, session)
+    completed = _as_read(project, _with_engine_facts(lock, project, session))
     if completed == lock:
         return lock
     if not locked:
@@ -172,6 +174,12 @@ def _with_engine_facts(lock: Lock, project: Project, session: Session) -> Lock:
     if facts is None or facts == image.engine:
         return lock
     return lock.model_copy(update={"images": {**lock.images, "engine": image.model_copy(update={"engine": facts})}})
+
+
+def _as_read(project: Project, lock: Lock) -> Lock:
+    """``lock`` as whoever reads its file has it: in the order of the file, not of the manifest, so that a first build has the
+    bytes of every later one."""
+    return parse_lock(lock.text(), project.lock_path.name)
 
 
 def is_unread(lock: Lock) -> bool:

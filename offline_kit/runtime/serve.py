@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional
 
-from . import parsers
+from . import code_repositories, parsers
 from .settings import load
 from .settings.model import ConfigError, Model, Settings
 
@@ -83,6 +83,8 @@ def environment(base: Mapping[str, str], device: str, cache: str = CACHE, *, com
     """
     result = {**base, **_OFFLINE, "HOME": cache, "VLLM_CACHE_ROOT": f"{cache}/vllm"}
     result.update({"XDG_CACHE_HOME": f"{cache}/xdg", "TRITON_CACHE_DIR": f"{cache}/triton", "HF_HOME": f"{cache}/huggingface"})
+    # An image may have set it: other repositories' code is put there.
+    result["HF_HUB_CACHE"] = f"{cache}/{code_repositories.CACHE}"
     # getpass fails for a user without an entry in /etc/passwd, and torch asks it.
     result.update({"USER": "engine", "LOGNAME": "engine"})
     if device == "cpu":
@@ -129,7 +131,10 @@ def main(arguments: Optional[List[str]] = None) -> int:
         )
         settings = parsers.of_container(settings, options.key, os.environ)
         command = argv(settings, options.key, options.socket)
-        path = settings.model(options.key).path
+        model = settings.model(options.key)
+        path = model.path
+        if not options.print:
+            code_repositories.provide(model, Path(options.cache, code_repositories.CACHE))
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 3

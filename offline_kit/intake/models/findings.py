@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from offline_kit.intake.models import adapter_findings, engine_findings, file_findings, type_findings
+from offline_kit.intake.models import adapter_findings, code_findings, engine_findings, file_findings, type_findings
 from offline_kit.intake.models.engine_findings import Finding
 from offline_kit.intake.models.service import Service
-from offline_kit.spec.lock import Lock, LockedModel
-from offline_kit.spec.lock_facts import ModelNeeds
+from offline_kit.spec.lock import Lock
 
 __all__ = ["Finding", "Service", "empty_images", "find", "unserved"]
 
@@ -38,7 +37,7 @@ def find(lock: Lock, services: Iterable[Service]) -> list[Finding]:
             if draft is not None and draft.needs is not None:
                 found += engine_findings.of_draft(service.key, draft.needs, engine)
             if needs is not None:
-                found += _code(service, model, needs)
+                found += code_findings.of_code(service, model, needs, lock)
                 found += type_findings.of_configuration(service, model, needs)
                 found += type_findings.of_type(service, model, needs)
     found += unserved(lock.models, served)
@@ -53,25 +52,10 @@ def empty_images(lock: Lock) -> Iterator[Finding]:
             yield Finding(False, f"images.{key} ({image.source})", "has no layers, and so no program", remedy)
 
 
-def _code(service: Service, model: LockedModel, needs: ModelNeeds) -> Iterator[Finding]:
-    """Code of the model's own: in another repository, missing, or not allowed to run."""
-    where, names = f"{service.key} ({model.source})", {file.path for file in model.files}
-    trusted = bool(service.args.get("trust_remote_code"))
-    elsewhere = sorted({item.partition("--")[0] for item in needs.code if "--" in item})
-    missing = sorted(
-        {file for item in needs.code if "--" not in item and (file := f"{item.rpartition('.')[0]}.py") not in names}
-    )
-    if elsewhere:
-        remedy = "copy that code beside the weights in a folder of your own and name it without 'OWNER/NAME--' in auto_map"
-        yield Finding(trusted, where, f"takes its code from another repository, {', '.join(elsewhere)}", remedy)
-    if missing:
-        yield Finding(trusted, where, f"names code that is not there: {', '.join(missing)}", "add it, or check 'exclude'")
-
-
 def unserved(models: Iterable[str], services: Sequence[Service]) -> Iterator[Finding]:
     """Those of the models, by key, that travel and are neither served nor named by one that is."""
     named = " ".join(str(service.args) for service in services)
-    for key in sorted(set(models) - {service.model for service in services}):
+    for key in sorted(set(models) - {key for service in services for key in (service.model, *service.code_models)}):
         if f"/models/{key}" not in named:
             entry = f'"{key}": {{"name": "{key}", "path": "/models/{key}", "type": "chat", "port": PORT, ...}}'
             remedy = f"add {entry} to models.json (docs/models.md has the fields), or take it out of the manifest"

@@ -12,18 +12,27 @@ from offline_kit.spec.lock_facts import ModelNeeds
 
 @dataclass(frozen=True)
 class Service:
-    """One model as models.json serves it; ``args``: its engine arguments over the common ones, in snake case."""
+    """One model as models.json serves it; ``args``: its engine arguments over the common ones, in snake case.
+
+    ``code``: repository that ``auto_map`` names -> the folder below models/ that is it.
+    """
 
     key: str
     folder: str
     type: str
     args: Mapping[str, Any] = field(default_factory=dict)
     max_model_len: int = 0
+    code: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def model(self) -> str:
         """The key of the model in the manifest; ``folder`` may lie below it."""
         return self.folder.partition("/")[0]
+
+    @property
+    def code_models(self) -> list[str]:
+        """The keys of what is carried for its code."""
+        return [folder.partition("/")[0] for folder in self.code.values()]
 
     def files(self, model: LockedModel) -> list[LockedFile]:
         """The files of the folder that the engine is given, by their paths below it."""

@@ -18,7 +18,7 @@ import traceback
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional
 
-from .. import kit, serve
+from .. import code_repositories, kit, serve
 from ..settings.model import ConfigError, Model, Settings
 from ..smoke import DOCUMENTS
 from .attempts import Attempts
@@ -207,6 +207,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
         if child == 0:
             own = {**settings.environment, **model.environment}
             _surround({**serve.vocabularies(model.path), **given, **own}, settings.device)
+            code_repositories.provide(model, Path(os.environ["HF_HUB_CACHE"]))
             os._exit(rehearse(settings, model.key, attempts, answer))
         codes.append(os.waitpid(child, 0)[1])
         if os.WIFSIGNALED(codes[-1]):

@@ -12,7 +12,7 @@ import json
 from typing import Any, Dict, List
 
 from .. import parsers, serve
-from ..settings.model import Settings
+from ..settings.model import Model, Settings
 from ..settings.placement import Placement, waits_for, world_size
 from ..settings.replicas import Engine, engines
 from ..settings.routes import needs_router
@@ -67,6 +67,10 @@ def published(settings: Settings, kit: Kit) -> Dict[int, str]:
     return {**ports, **monitoring.published(settings, kit)}
 
 
+def _code(model: Model) -> List[str]:
+    return [f"{name}={folder}" for name, folder in sorted(model.code.items())]
+
+
 def _engine(engine: Engine, settings: Settings, placed: Placement, kit: Kit) -> Dict[str, Any]:
     model = engine.model
     # Weights pass through memory, however many gigabytes they are: without a memory_limit it is most of what the host has.
@@ -103,7 +107,7 @@ def _engine(engine: Engine, settings: Settings, placed: Placement, kit: Kit) -> 
         }
     )
     # An edit of the configuration that changes the command makes Compose recreate this engine, and no other.
-    service["labels"]["offline-kit.arguments"] = digest(serve.argv(settings, model.key))
+    service["labels"]["offline-kit.arguments"] = digest([*serve.argv(settings, model.key), *_code(model)])
     service["labels"]["offline-kit.model"] = model.name
     before = waits_for(placed, engine.key)
     if before:

@@ -62,6 +62,7 @@ class Model:
     replicas: int = 1
     environment: Mapping[str, str] = field(default_factory=dict)
     parsers: Mapping[str, str] = field(default_factory=dict)  # found at build, by argument of vLLM
+    code: Mapping[str, str] = field(default_factory=dict)  # repository that auto_map names -> its folder below models/
 
     @property
     def path(self) -> str:

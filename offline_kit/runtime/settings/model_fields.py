@@ -18,6 +18,7 @@ GPU = re.compile(r"[0-9]{1,3}|(?:GPU|MIG)-[A-Za-z0-9-]{1,64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}")
 _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 _DTYPES = ("auto", "bfloat16", "float16", "half", "float32", "float")  # vLLM's config/model.py ModelDType
+_REPOSITORY = re.compile(r"(?!.*(?:--|\.\.))[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 _DOCKER_SIZE = re.compile(r"[1-9][0-9]*(?:\.[0-9]+)?[bkmgBKMG]?[bB]?")
 _ARGUMENT = re.compile(r"[a-z][a-z0-9]*(?:[_-][a-z0-9]+)*")
 _PROTECTED = {
@@ -78,6 +79,7 @@ _OPTIONAL: Dict[str, Tuple[Callable[[Any], bool], str]] = {
     "engine_args": (lambda value: isinstance(value, dict), "an object of vLLM arguments"),
     "gpus": (_gpus, 'a list of different GPU indices, for example [0, 1], or "auto"'),
     "environment": (lambda value: isinstance(value, dict), 'an object of variables, for example {"NCCL_P2P_DISABLE": "1"}'),
+    "code": (lambda value: isinstance(value, dict), 'an object, for example {"OWNER/NAME": "/models/KEY"}'),
     "memory_limit": (_text(_DOCKER_SIZE), "a size as Docker writes it, for example 24g"),
     "replicas": (lambda value: _integer(value) and 1 <= value <= 64, "a number of engines from 1 to 64"),
 }
@@ -106,6 +108,8 @@ def model(key: str, entry: Any, mistakes: List[Mistake]) -> Optional[Model]:
     arguments = engine_args(arguments, key, mistakes) if isinstance(arguments, dict) else {}
     variables = entry.get("environment", {})
     variables = environment.variables(variables, key, mistakes) if isinstance(variables, dict) else {}
+    repositories = entry.get("code", {})
+    repositories = _code(repositories, f"{field}.code", mistakes) if isinstance(repositories, dict) else {}
     folder = _folder(entry.get("path"), f"{field}.path", mistakes)
     if len(mistakes) > before or folder is None:
         return None
@@ -117,6 +121,7 @@ def model(key: str, entry: Any, mistakes: List[Mistake]) -> Optional[Model]:
         memory_limit=entry.get("memory_limit"),
         replicas=entry.get("replicas", 1),
         environment=variables,
+        code=repositories,
         **{name: entry[name] for name in _REQUIRED if name != "path"},
     )
 
@@ -146,6 +151,20 @@ def engine_args(arguments: Mapping[str, Any], key: str, mistakes: List[Mistake])
             mistakes.append(Mistake(file, prefix + name, what, "use words, numbers or objects"))
         else:
             result[flag] = value
+    return result
+
+
+def _code(repositories: Mapping[str, Any], field: str, mistakes: List[Mistake]) -> Dict[str, str]:
+    """Repository -> its folder below models/."""
+    result: Dict[str, str] = {}
+    for name, path in repositories.items():
+        if not _REPOSITORY.fullmatch(name):
+            remedy = "write it as auto_map of config.json has it, before the '--': OWNER/NAME"
+            mistakes.append(Mistake(MODELS_JSON, f"{field}.{ascii(name)[1:-1]}", "is not the name of a repository", remedy))
+        elif not isinstance(path, str):
+            mistakes.append(Mistake(MODELS_JSON, f"{field}.{name}", "is no folder", "write it like /models/code"))
+        else:
+            result[name] = _folder(path, f"{field}.{name}", mistakes) or ""
     return result
 
 

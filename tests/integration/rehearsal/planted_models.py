@@ -19,6 +19,7 @@ CODE_NAME, TOKENIZER_ADDRESS, REQUEST_ADDRESS, START_NAME = (
     "203.0.113.8:80",
     "kernels.invalid",
 )
+REPOSITORY, ELSEWHERE_NAME = "acme/Planted-1.5", "elsewhere.invalid"
 CONFIGURATION = f"""
 import urllib.request
 from transformers import Qwen2Config
@@ -71,6 +72,16 @@ def with_code(chat: Path, folder: Path) -> Path:
     return _planted(chat, folder, "config.json", {"AutoConfig": "configuration_planted.PlantedConfig"}, CONFIGURATION)
 
 
+def with_code_elsewhere(chat: Path, folder: Path) -> tuple[Path, Path]:
+    """The same from another repository, acme/Planted-1.5: the model's folder, and that of the repository."""
+    text = CONFIGURATION.replace(CODE_NAME, ELSEWHERE_NAME).replace("PlantedConfig", "ElsewhereConfig")
+    _planted(chat, folder / "model", "config.json", {"AutoConfig": f"{REPOSITORY}--configuration_far.ElsewhereConfig"}, "")
+    (folder / "code").mkdir()
+    (folder / "code/configuration_far.py").write_text(f"from .helpers import NOTHING{text}")
+    (folder / "code/helpers.py").write_text("NOTHING = None\n")
+    return folder / "model", folder / "code"
+
+
 def with_tokenizer(chat: Path, folder: Path) -> Path:
     """The chat model whose tokenizer connects to an address when it is made."""
     text = TOKENIZER.replace("@INIT@", INIT).replace("@ASK@", "pass")
@@ -109,5 +120,6 @@ def _planted(chat: Path, folder: Path, name: str, auto_map: dict[str, Any], text
     (folder / name).write_text(json.dumps({**data, "auto_map": auto_map}))
     module = next(iter(auto_map.values()))
     module = (module if isinstance(module, str) else module[1]).partition(".")[0]
-    (folder / f"{module}.py").write_text(text)
+    if text:
+        (folder / f"{module}.py").write_text(text)
     return folder

@@ -32,6 +32,16 @@ def chats(folder: Path, demo: Path, models: dict[str, tuple[Path, dict[str, Any]
     return manifest
 
 
+def carry_code(manifest: Path, key: str, repository: str, folder: Path) -> None:
+    """The code of ``repository``, from a folder, for the model ``key``."""
+    text = manifest.read_text()
+    manifest.write_text(text.replace("models:\n", f'models:\n  {key}-code: {{source: "dir://{folder}"}}\n', 1))
+    services = manifest.parent.parent / "config/demo/models.json"
+    content = json.loads(services.read_text())
+    content["models"][key]["code"] = {repository: f"/models/{key}-code"}
+    services.write_text(json.dumps(content))
+
+
 def findings(said: str) -> dict[str, str]:
     """Model, or container, -> the lines that tell of it."""
     found: dict[str, str] = {}

@@ -17,7 +17,7 @@ import pytest
 from offline_kit.runtime.rehearsal import capture
 from tests.conftest import Kit
 from tests.integration.rehearsal import planted_models as planted
-from tests.integration.rehearsal.projects import chats, findings
+from tests.integration.rehearsal.projects import carry_code, chats, findings
 from tests.testbed import images
 from tests.testbed.cache import REPOSITORY
 from tests.testbed.dockerd import Dockerd
@@ -77,7 +77,9 @@ def test_downloads_of_models_are_found_and_named(
     dockerd: Dockerd, engine: str, demo: Path, store: Path, testbed: Testbed, offline_kit: Kit, tmp_path: Path
 ) -> None:
     chat, own = testbed.models / "tiny-chat", {"trust_remote_code": True}
+    far, code = planted.with_code_elsewhere(chat, tmp_path / "far")
     models: dict[str, tuple[Path, dict[str, Any]]] = {
+        "far": (far, own),
         "code": (planted.with_code(chat, tmp_path / "code"), own),
         "tokenizer": (planted.with_tokenizer(chat, tmp_path / "tokenizer"), own),
         "request": (planted.with_request(chat, tmp_path / "request"), own),
@@ -85,14 +87,26 @@ def test_downloads_of_models_are_found_and_named(
         "unknown": (chat, {"no_such_argument": 1}),
         "quiet": (chat, {}),
     }
-    done = offline_kit("rehearse", chats(tmp_path / "p", demo, models), "--store", store, env=dockerd.env)
+    manifest = chats(tmp_path / "p", demo, models)
+    carry_code(manifest, "far", planted.REPOSITORY, code)
+    done = offline_kit("rehearse", manifest, "--store", store, env=dockerd.env)
     assert done.returncode == 25, done.stderr
     found = findings(done.stderr)
     assert set(found) == set(models) - {"quiet"}, done.stderr
-    said = {"code": planted.CODE_NAME, "tokenizer": planted.TOKENIZER_ADDRESS, "request": planted.REQUEST_ADDRESS}
+    said = {
+        "far": planted.ELSEWHERE_NAME,
+        "code": planted.CODE_NAME,
+        "tokenizer": planted.TOKENIZER_ADDRESS,
+        "request": planted.REQUEST_ADDRESS,
+    }
     for name, target in said.items():
         assert f" {target} (container engine, process " in found[name] and " -> carry what it asks for" in found[name], found
     assert re.search(r"^configuration: asked for .* at \S*/configuration_planted.py:\d+\)", found["code"]), found
+    # found offline in the repository that is carried, with what it imports
+    assert re.search(r"^configuration: asked for .* at \S*/acme/Planted\S+/[0-9a-f]{40}/configuration_far.py:", found["far"]), (
+        found
+    )
+    assert len(found["far"].splitlines()) == 1, found
     assert re.search(r"^tokenizer: wanted to connect .* at \S*/tokenization_planted.py:\d+\)", found["tokenizer"]), found
     # a program of its own has no line in the model's process: its command is the name
     assert re.search(r"process \d+, \S*python3 -c import socket;", found["request"]), found

@@ -98,7 +98,7 @@ MODELS: dict[str, tuple[Files, str, dict[str, Any], bool, str]] = {
     ),
     "no config.json": (whole(without=("config.json",)), "chat", {}, False, "has no config.json"),
     "no tokenizer": (whole(without=tuple(TOKENIZER)), "chat", {"chat_template": "x"}, False, "has no tokenizer"),
-    "code elsewhere": (whole(ELSEWHERE), "chat", {}, False, "from another repository, o/code -> copy that code"),
+    "code elsewhere": (whole(ELSEWHERE), "chat", {}, False, "from another repository, o/code -> carry it: in the manifest"),
     "code elsewhere, run": (whole(ELSEWHERE), "chat", TRUST, True, "from another repository, o/code"),
     "code missing": (whole(OWN), "chat", {}, False, "names code that is not there: configuration_x.py"),
     "code missing, run": (whole(OWN), "chat", TRUST, True, "names code that is not there: configuration_x.py"),
@@ -260,6 +260,51 @@ MODELS: dict[str, tuple[Files, str, dict[str, Any], bool, str]] = {
         *("chat", {}, False, "generation_config.json is not JSON -> download or copy it again"),
     ),
 }
+
+
+CARRIED: dict[str, tuple[Files, str, str, str | None]] = {
+    "carried": ({"configuration_x.py": b"", "modeling_x.py": b""}, "hf://o/code", "code", None),
+    "a folder": ({"configuration_x.py": b"", "modeling_x.py": b""}, "dir:///x", "code", None),
+    "below a folder": ({"sub/configuration_x.py": b"", "sub/modeling_x.py": b""}, "dir:///x", "code/sub", None),
+    "half of it": (
+        {"configuration_x.py": b""},
+        *("hf://o/code", "code", "refused hf://o/code has no modeling_x.py, which the model names -> carry the revision"),
+    ),
+    "another": (
+        {"configuration_x.py": b"", "modeling_x.py": b""},
+        *("hf://p/fork", "code", "warned is hf://p/fork -> read that it is what o/code is, or carry hf://o/code"),
+    ),
+    "not carried": (
+        {"x.py": b""},
+        *(
+            "hf://o/code",
+            "gone",
+            "refused '/models/gone' is not in the kit -> add it to the manifest: models: {gone: {source: ",
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("how", CARRIED)
+def test_code_of_another_repository_is_carried_as_one(tmp_path: Path, how: str) -> None:
+    files, source, folder, text = CARRIED[how]
+    models = {
+        "chat": model(tmp_path / "chat", whole(ELSEWHERE)),
+        "code": model(tmp_path / "code", files, source=source),
+    }
+    lock = Lock(name="t", platform="linux/amd64", accelerator="cpu", images={}, models=models, config={})
+    service = Service("mine", "chat", "chat", TRUST, code={"o/code": f"{folder}"})
+    said = [one for one in find(lock, [service]) if "is carried, and no entry" not in one.what]
+    shown = ["refused " * one.refused + "warned " * (not one.refused) + f"{one.what} -> {one.remedy}" for one in said]
+    assert shown == [] if text is None else len(shown) == 1 and shown[0].startswith(text), shown
+    if text is None:
+        assert find(lock, [service]) == [], "what is carried for its code is no model that nobody serves"
+    plain = model(tmp_path / "plain", whole())
+    (idle,) = find(
+        lock.model_copy(update={"models": {**models, "chat": plain}}),
+        [Service("m", "chat", "chat", {}, code={"o/code": "code"})],
+    )
+    assert not idle.refused and "is code that the model does not name" in str(idle)
 
 
 @pytest.mark.parametrize("fault", MODELS)

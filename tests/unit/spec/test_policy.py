@@ -63,6 +63,7 @@ RULES: dict[str, tuple[str, Lock, str]] = {
     "no card": ("licences: [mit]", lock(), "its card names no licence"),
     "pickles": ("pickles: false", lock(("a.safetensors", "sub/x.PT")), "sub/x.PT can run code when loaded"),
     "code": ("repository_code: false", lock(("a.safetensors", "modeling_x.py")), "brings code of its own (modeling_x.py)"),
+    "code elsewhere": ("repository_code: false", lock(needs=ModelNeeds(code=("o/code--modeling_x.X",))), "(auto_map: o/code--"),
     "auto_map": ("repository_code: false", lock(**CODE), "(auto_map: modeling_x.X)"),
     "size": ("largest: 1.5KB", lock(), "has 2000 bytes, and 'largest' is 1500"),
     "age": ("oldest_image: '2026-03-02'", lock(), "was made on 2026-03-01, before 'oldest_image', 2026-03-02"),
