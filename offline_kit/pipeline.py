@@ -213,18 +213,22 @@ def _check_base(image: str, project: Project) -> None:
         raise SpecError(str(error), where="--base", remedy="give the name of an engine image, REPOSITORY:TAG") from error
 
 
-def rehearse(source: Path, extent: Extent, session: Session) -> RehearsalRecord:
-    """Tries out what a manifest, a bundle or a kit would be on a host. Raises as ``build``, and RehearsalFailed."""
+def rehearse(source: Path, extent: Extent, session: Session, *, dummy: bool = False) -> RehearsalRecord:
+    """Tries out what a manifest, a bundle or a kit would be on a host; ``dummy``: with random weights.
+
+    Raises as ``build``, and RehearsalFailed.
+    """
     if source.suffix not in (".yaml", ".yml"):
         with session.store.in_use(), work_folder(session.store.root, "rehearsal-") as work:
             kit, lock = kit_of(source, work, session.progress)
-            return rehearse_kit(kit, lock, extent, work, session.progress)
+            return rehearse_kit(kit, lock, extent, work, session.progress, dummy=dummy)
     project = open_project(source)
     lock = current_lock(project, session, locked=False)
     with session.store.in_use():
         blobs = fetch(lock, project.manifest, project.folder, session)
         lock = complete_lock(project, lock, session, locked=False)
-        return _rehearse(_lay_out(project, lock, "rehearsal", Origin(project.manifest.digest)), lock, extent, blobs, session)
+        entries = _lay_out(project, lock, "rehearsal", Origin(project.manifest.digest))
+        return _rehearse(entries, lock, extent, blobs, session, dummy=dummy)
 
 
 def lay_image_context(
@@ -269,10 +273,12 @@ def lay_image_context(
     return folder
 
 
-def _rehearse(entries: tuple[Entry, ...], lock: Lock, extent: Extent, blobs: Blobs, session: Session) -> RehearsalRecord:
+def _rehearse(
+    entries: tuple[Entry, ...], lock: Lock, extent: Extent, blobs: Blobs, session: Session, *, dummy: bool = False
+) -> RehearsalRecord:
     """What the bundle of these entries would be, unpacked beside the store's blobs and tried out."""
     with work_folder(session.store.root, "rehearsal-") as work:
-        return rehearse_kit(lay_kit(entries, blobs.path, work / "kit"), lock, extent, work, session.progress)
+        return rehearse_kit(lay_kit(entries, blobs.path, work / "kit"), lock, extent, work, session.progress, dummy=dummy)
 
 
 def _lay_out(project: Project, lock: Lock, version: str, origin: Origin) -> tuple[Entry, ...]:

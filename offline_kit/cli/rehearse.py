@@ -17,12 +17,14 @@ from offline_kit.spec.rehearsal import RehearsalRecord
 @click.argument("source", type=click.Path(path_type=Path), required=False)
 @options.manifest_too
 @click.option("--start", is_flag=True, help="Then install it as a project that is thrown away, watched, asked and removed.")
+@click.option("--dummy-weights", is_flag=True, help="The same, with random numbers for weights: vLLM's load_format dummy.")
 @click.option("--json", "as_json", is_flag=True, help="The record as JSON on stdout.")
 @fetching
 def rehearse(
     source: Path | None,
     manifest: Path | None,
     start: bool,
+    dummy_weights: bool,
     as_json: bool,
     fetching: Fetching,
 ) -> None:
@@ -35,12 +37,13 @@ def rehearse(
 
     --start goes on: the kit's own install.sh in a project under a name of its own, on free ports of the loopback, every service
     watched, its smoke test, and all of it removed. Needs Docker's client, Compose, and what the engines need: GPUs, unless they
-    run on the CPU.
+    run on the CPU. --dummy-weights starts engines without reading their weights, which is quicker, and says nothing of these.
     """
     record = pipeline.rehearse(
         options.source_or_manifest(source, manifest),
-        "start" if start else "configuration",
+        "start" if start or dummy_weights else "configuration",
         fetching.session(),
+        dummy=dummy_weights,
     )
     if as_json:
         answer_json(record.model_dump(mode="json"))

@@ -20,14 +20,19 @@ from offline_kit.host.validate import check_services
 from offline_kit.rehearsal.configuration import rehearse_configuration
 from offline_kit.rehearsal.engine_image import WHERE, engine_image
 from offline_kit.rehearsal.start import rehearse_start
+from offline_kit.rehearsal.throwaway import make_throwaway
 from offline_kit.spec.lock import Lock
 from offline_kit.spec.rehearsal import Extent, RehearsalRecord, summarize
 
 _REMEDY = "start Docker, or set DOCKER_HOST to that of Docker or Podman on this machine; or leave the rehearsal out"
 
 
-def rehearse_kit(kit: Path, lock: Lock, extent: Extent, work: Path, progress: Progress) -> RehearsalRecord:
+def rehearse_kit(
+    kit: Path, lock: Lock, extent: Extent, work: Path, progress: Progress, *, dummy: bool = False
+) -> RehearsalRecord:
     """Tries out the kit in the folder ``kit``; ``work``: an empty folder that Docker can see; ``extent``: start is both.
+
+    ``dummy``: engines are started with random numbers for weights, as vLLM's load_format ``dummy`` makes them.
 
     Raises RehearsalFailed with every finding, DockerError, SpecError and DiskError.
     """
@@ -44,7 +49,8 @@ def rehearse_kit(kit: Path, lock: Lock, extent: Extent, work: Path, progress: Pr
     with docker_engine(WHERE, _REMEDY) as docker, engine_image(docker, kit, engine, progress) as tag:
         models = rehearse_configuration(docker, tag, kit, keys, work, progress)
         if extent == "start":
-            started = rehearse_start(docker, tag, kit, lock, services, work, progress)
+            throwaway = make_throwaway(kit, lock, services, work, work / "resolv.conf", dummy=dummy)
+            started = rehearse_start(docker, tag, throwaway, lock, services, work, progress)
     partly = any("GPU" in steps.get("configuration", "") for steps in models.values())
     return RehearsalRecord(
         lock=Digest.of(lock.text().encode()),
@@ -52,7 +58,7 @@ def rehearse_kit(kit: Path, lock: Lock, extent: Extent, work: Path, progress: Pr
         vllm=engine.vllm or "",
         models=models,
         services=started,
-        summary=summarize(len(models), engine.vllm or "", services=len(started), partly=partly),
+        summary=summarize(len(models), engine.vllm or "", services=len(started), partly=partly, dummy=dummy),
     )
 
 

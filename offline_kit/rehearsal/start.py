@@ -21,7 +21,7 @@ from offline_kit.rehearsal.answers import read_receipt
 from offline_kit.rehearsal.attempts import tell
 from offline_kit.rehearsal.containers import held_images
 from offline_kit.rehearsal.engine_image import WHERE
-from offline_kit.rehearsal.throwaway import Throwaway, make_throwaway
+from offline_kit.rehearsal.throwaway import Throwaway
 from offline_kit.rehearsal.watcher import Watcher
 from offline_kit.runtime.settings.replicas import engines
 from offline_kit.spec.lock import Lock
@@ -33,14 +33,19 @@ _REMEDY = "as the line says; docs/host-checks.md has more of each"
 
 
 def rehearse_start(
-    engine: docker.DockerClient, image: str, kit: Path, lock: Lock, services: Services, work: Path, progress: Progress
+    engine: docker.DockerClient,
+    image: str,
+    throwaway: Throwaway,
+    lock: Lock,
+    services: Services,
+    work: Path,
+    progress: Progress,
 ) -> dict[str, str]:
     """Service -> what came of it. ``work``: a folder that Docker can see. Raises RehearsalFailed with every finding."""
-    throwaway = make_throwaway(kit, lock, services, work, work / "resolv.conf")
     progress.note(f"rehearsing the start: install.sh as the project {throwaway.project}, removed afterwards")
     receipt = work / "receipt.json"
     tags = [locked.tag(key) for key, locked in lock.images.items()]
-    with held_images(engine, tags), Watcher(engine, image, kit, throwaway.project) as watcher:
+    with held_images(engine, tags), Watcher(engine, image, throwaway.kit, throwaway.project) as watcher:
         try:
             arguments = ("--yes", "--env-file", str(throwaway.settings), "--json-receipt", str(receipt))
             ended = _run(throwaway, "install.sh", *arguments, seconds=_PATIENCE)

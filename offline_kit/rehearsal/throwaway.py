@@ -1,8 +1,9 @@
 """A kit in a folder and under a name of its own, to be installed, asked and removed again.
 
 Rules: the kit that is rehearsed is not touched: images and models are hard links, what is changed is a copy; changed are the
-name (so that no project of this Docker is meant) and what SHA256SUMS says of it; published are free ports on this machine's
-loopback; engines and router wait for their capture, then become what they are in any kit.
+name (so that no project of this Docker is meant), how weights are loaded where that is asked for, and what SHA256SUMS says of
+both; published are free ports on this machine's loopback; engines and router wait for their capture, then become what they
+are in any kit.
 """
 
 from __future__ import annotations
@@ -51,8 +52,10 @@ class Throwaway:
     settings: Path
 
 
-def make_throwaway(kit: Path, lock: Lock, services: Services, work: Path, resolver: Path) -> Throwaway:
-    """The kit in the folder ``kit`` once more, below ``work``. Raises DiskError, BundleDamaged and DockerError."""
+def make_throwaway(kit: Path, lock: Lock, services: Services, work: Path, resolver: Path, *, dummy: bool = False) -> Throwaway:
+    """The kit in the folder ``kit`` once more, below ``work``; ``dummy``: no engine reads its weights.
+
+    Raises DiskError, BundleDamaged and DockerError."""
     docker = shutil.which("docker")
     if docker is None:
         remedy = "install Docker's client and Compose, or rehearse the configuration alone"
@@ -63,6 +66,8 @@ def make_throwaway(kit: Path, lock: Lock, services: Services, work: Path, resolv
         _copy_kit(kit, copy)
         text = (copy / paths.KIT_ENV).read_text(encoding="utf-8")
         _rewrite(copy, paths.KIT_ENV, re.sub(r"(?m)^KIT_NAME=.*$", f"KIT_NAME={name}", text).encode())
+        if dummy:
+            _rewrite(copy, f"{paths.CONFIG}/models.json", _without_weights((copy / f"{paths.CONFIG}/models.json").read_bytes()))
         override.write_text(json.dumps(_override(lock, services, resolver)), encoding="utf-8")
         settings.write_text(_settings(services), encoding="utf-8")
         path.mkdir()
@@ -96,6 +101,15 @@ def _rewrite(kit: Path, name: str, data: bytes) -> None:
     lines = sums.read_text(encoding="utf-8").splitlines()
     lines = [f"{Digest.of(data).hex}  {name}" if line[66:] == name else line for line in lines]
     sums.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def _without_weights(models: bytes) -> bytes:
+    """models.json with ``load_format: dummy`` of every model: vLLM then makes random weights of the right shapes."""
+    content = json.loads(models)
+    for model in content["models"].values():
+        arguments = {name: value for name, value in model.get("engine_args", {}).items() if name != "load-format"}
+        model["engine_args"] = {**arguments, "load_format": "dummy"}
+    return json.dumps(content, indent=2).encode()
 
 
 def _override(lock: Lock, services: Services, resolver: Path) -> dict[str, Any]:

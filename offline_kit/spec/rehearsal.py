@@ -54,9 +54,10 @@ class RehearsalRecord(Frozen):
         return "start" if self.services else "configuration"
 
 
-def summarize(models: int, vllm: str, *, services: int = 0, partly: bool = False) -> str:
+def summarize(models: int, vllm: str, *, services: int = 0, partly: bool = False, dummy: bool = False) -> str:
     """The line that install.sh shows."""
-    started = f", {services} services started and asked" if services else ""
+    weights = " with dummy weights" if dummy else ""
+    started = f", {services} services started{weights} and asked" if services else ""
     engines = " (an engine's own configuration needs its GPU and was not made)" if partly else ""
     by = f" by vLLM {vllm}" if vllm else ""
     return f"configuration of {models} model{'s' * (models != 1)} read{by}{engines}{started}; nobody asked for a network"

@@ -16,6 +16,7 @@ from offline_kit.common.progress import Silent
 from offline_kit.host.validate import check_services
 from offline_kit.rehearsal.engine_image import engine_image
 from offline_kit.rehearsal.start import rehearse_start
+from offline_kit.rehearsal.throwaway import make_throwaway
 
 
 def main(kit: Path, work: Path) -> None:
@@ -24,7 +25,8 @@ def main(kit: Path, work: Path) -> None:
     services = check_services(config, contents.models, lock.accelerator)
     (work / "resolv.conf").write_text("nameserver 127.0.0.1\n")
     with docker_engine("test", "") as engine, engine_image(engine, kit, lock.images["engine"], Silent()) as tag:
-        print(json.dumps(rehearse_start(engine, tag, kit, lock, services, work, Silent())))
+        throwaway = make_throwaway(kit, lock, services, work, work / "resolv.conf")
+        print(json.dumps(rehearse_start(engine, tag, throwaway, lock, services, work, Silent())))
 
 
 if __name__ == "__main__":

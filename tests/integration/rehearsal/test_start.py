@@ -81,4 +81,9 @@ def test_the_shipped_demo_starts_and_asks_nobody(airgap: Dockerd, demo: Path, of
     record = json.loads(done.stdout)
     assert record["attempts"] == 0 and record["models"].keys() == {"chat", "embedding", "rerank"}
     assert record["services"] == {f"engine-{key}": "answered" for key in record["models"]} | {"gateway": "answered"}
+    assert "with dummy weights" not in record["summary"]
+    done = rehearse(airgap, built.stdout.strip(), "--dummy-weights", "--store", tmp_path / "store", "--json")
+    assert done.returncode == 0, done.stderr
+    again = json.loads(done.stdout)
+    assert again["services"] == record["services"] and ", 4 services started with dummy weights and asked" in again["summary"]
     assert there(airgap) == before and not list((tmp_path / "store").glob("rehearsal-*"))

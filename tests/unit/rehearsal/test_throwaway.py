@@ -12,6 +12,8 @@ import pytest
 from offline_kit.bundle.write.kit_folder import lay_kit
 from offline_kit.host.validate import check_services
 from offline_kit.rehearsal.throwaway import Throwaway, make_throwaway
+from offline_kit.runtime import serve
+from offline_kit.runtime.settings import load
 from tests.support.bundle_sample import Sample, make_sample
 
 MODEL = {
@@ -32,11 +34,11 @@ def kit(sample: Sample, tmp_path: Path) -> Path:
     return lay_kit(sample.entries(), sample.path_of, tmp_path / "kit")
 
 
-def throwaway(sample: Sample, kit: Path, tmp_path: Path) -> Throwaway:
+def throwaway(sample: Sample, kit: Path, tmp_path: Path, *, dummy: bool = False) -> Throwaway:
     config = {name: (kit / "config" / name).read_bytes() for name in ("models.json", "vllm_config.yaml")}
     (tmp_path / "work").mkdir()
     services = check_services(config, ["chat", "embedding"], "cpu")
-    return make_throwaway(kit, sample.lock(), services, tmp_path / "work", tmp_path / "work/resolv.conf")
+    return make_throwaway(kit, sample.lock(), services, tmp_path / "work", tmp_path / "work/resolv.conf", dummy=dummy)
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -61,6 +63,17 @@ def test_it_is_whole_under_another_name_and_the_kit_is_as_it_was(sample: Sample,
     assert (made.kit / weights).stat().st_ino == (kit / weights).stat().st_ino, "weights are not copied"
     ports = dict(line.split("=") for line in made.settings.read_text().splitlines())
     assert ports.pop("OFFLINE_KIT_BIND") == "127.0.0.1" and len(set(ports.values())) == len(ports) == 2
+
+
+def test_with_dummy_weights_no_engine_reads_its_own(sample: Sample, kit: Path, tmp_path: Path) -> None:
+    edited = {**MODEL, "engine_args": {"load-format": "safetensors", "max_num_seqs": 2}}
+    (kit / "config/models.json").write_text(json.dumps({"models": {"chat": edited}}))
+    before = content(kit)
+    made = throwaway(sample, kit, tmp_path, dummy=True)
+    assert content(kit) == before and wrong(made.kit) == []
+    settings = load.load_settings((made.kit / "config/models.json").read_text(), "")
+    command = serve.argv(settings, "chat")
+    assert {"--load-format=dummy", "--max-num-seqs=2"} <= set(command) and "--load-format=safetensors" not in command
 
 
 def test_every_engine_waits_for_its_capture(sample: Sample, kit: Path, tmp_path: Path) -> None:
