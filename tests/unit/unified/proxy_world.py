@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ class World:
 async def world(folder: Path, key: str = KEY, limits: Limits = USUAL, **keys: str) -> AsyncIterator[World]:
     """``keys``: the models, key -> type; without any: chat and embedding."""
     keys = keys or {"chat": "chat", "embedding": "embedding"}
-    ports = {name: free_port() for name in ("router", *keys)}
+    ports = dict(zip(("router", *keys), free_ports(1 + len(keys)), strict=True))
     models = {name: entry(name, kind, ports[name]) for name, kind in keys.items()}
     dotenv = f"VLLM_ROUTER_PORT={ports['router']}\nOFFLINE_KIT_BIND=127.0.0.1\nVLLM_API_KEY={key}\n"
     settings = load.load_settings(json.dumps({"models": models}), "", dotenv)
@@ -100,11 +100,13 @@ def entry(name: str, kind: str, port: int) -> dict[str, Any]:
     return {"name": f"tiny-{name}", "path": f"/models/{name}", "type": kind, "dtype": "auto", **numbers}
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        number: int = one.getsockname()[1]
-        return number
+def free_ports(count: int) -> list[int]:
+    """Different ones: each is held until all are known."""
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
 
 
 def run(folder: Path, body: Callable[[World], Awaitable[None]], key: str = KEY, limits: Limits = USUAL, **keys: str) -> None:

@@ -17,7 +17,7 @@ from offline_kit.unified.__main__ import check
 from offline_kit.unified.configuration import Job, Plan
 from offline_kit.unified.listeners import Limits
 from offline_kit.unified.proxy import LARGE_AT_ONCE
-from tests.unit.unified.proxy_world import CHAT, KEY, World, entry, free_port, run
+from tests.unit.unified.proxy_world import CHAT, KEY, World, entry, free_ports, run
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def _head(length: int) -> bytes:
 
 
 def test_a_check_opens_every_port_and_starts_no_engine(tmp_path: Path) -> None:
-    router, chat = free_port(), free_port()
+    router, chat = free_ports(2)
     text = json.dumps({"models": {"chat": entry("chat", "chat", chat)}})
     settings = load.load_settings(text, "", f"VLLM_ROUTER_PORT={router}\nOFFLINE_KIT_BIND=127.0.0.1\n", need_key=False)
     plan = Plan(settings, ((Job("chat", "chat", ("false",), {}, tmp_path / "chat.sock", ()),),))
