@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import stat
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +18,13 @@ from tests.e2e.conftest import Built, Installed
 from tests.testbed.process import TestbedError
 from tests.testbed.servers.capture import Capture
 
+ASK = """
+import sys, urllib.request
+body = sys.stdin.buffer.read() or None
+headers = {"Authorization": "Bearer " + sys.argv[2], "Content-Type": "application/json"}
+request = urllib.request.Request(sys.argv[1], body, headers)
+print(urllib.request.urlopen(request, timeout=60).read().decode())
+"""
 ENGINES = ("engine-chat", "engine-embedding", "engine-rerank")
 
 
@@ -110,11 +121,36 @@ def test_without_the_key_nothing_answers(installed: Installed, port: int, method
         assert '"error"' in answer["body"]
 
 
-@pytest.mark.parametrize("path", ["/", "/v2", "/metrics", "/pooling", "/classify", "/invocations", "/docs", "/openapi.json"])
+@pytest.mark.parametrize(
+    "path", ["/page", "/v2", "/metrics", "/pooling", "/classify", "/invocations", "/docs", "/openapi.json"]
+)
 @pytest.mark.parametrize("port", [8000, 8001])
 def test_unknown_paths_are_refused(installed: Installed, port: int, path: str) -> None:
     answer = installed.host.ask("status", "--base", f"http://127.0.0.1:{port}", "--path", path, "--key", installed.key)
     assert answer["status"] == 404, answer
+
+
+def test_the_page_is_that_of_the_kit_and_its_questions_are_answered(installed: Installed) -> None:
+    shown = installed.host.ask("status", "--base", "http://127.0.0.1:8000", "--path", "/")
+    assert shown["status"] == 200 and "<title>Model services</title>" in shown["body"]
+    assert installed.host.ask("status", "--base", "http://127.0.0.1:8001", "--path", "/")["status"] == 404
+    listed = _ask(installed, "/v1/models", None)["data"]
+    told: dict[str, tuple[str, dict[str, object], str]] = {
+        "chat": ("/v1/messages/count_tokens", {"messages": [{"role": "user", "content": "a"}]}, "input_tokens"),
+        "embedding": ("/v1/embeddings", {"input": "a"}, "data"),
+        "rerank": ("/v1/rerank", {"query": "a", "documents": ["a"]}, "results"),
+    }
+    for model in listed:
+        path, body, field = told[model["type"]]
+        assert _ask(installed, path, {"model": model["id"], **body})[field], model
+
+
+def _ask(installed: Installed, path: str, body: dict[str, object] | None) -> dict[str, Any]:
+    """What the router answers from inside the host's network; anything but 200 fails."""
+    argv = [*installed.host.docker.nsenter, sys.executable, "-c", ASK, f"http://127.0.0.1:8000{path}", installed.key]
+    sent = json.dumps(body) if body else ""
+    answer: dict[str, Any] = json.loads(subprocess.run(argv, input=sent, capture_output=True, text=True, check=True).stdout)
+    return answer
 
 
 def test_an_engine_is_reachable_through_the_gateway_only(installed: Installed, capture: Capture) -> None:
