@@ -38,7 +38,7 @@ dead: venv ## what nothing uses; exceptions are named in pyproject.toml
 	$(BIN)/vulture
 
 test: venv ## all tests but the long ones: real dockerd, registry, nginx, Compose and vLLM on the CPU; as root on Debian or Ubuntu
-	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder $(PYTEST_ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-unit: venv ## the unit tests: no root, Docker or network, under two minutes
 	$(BIN)/pytest tests/unit -m 'not long and not root' -n 3 $(PYTEST_ARGS)

@@ -25,13 +25,6 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What ``--dist loadgroup`` keeps in one process: a file, for its fixtures; and all files that use the installed kit."""
-    together = {item.path for item in items if "installed" in getattr(item, "fixturenames", ())}
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("the installed kit" if item.path in together else str(item.path)))
-
-
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """A test that needs root fails without it: skipped in silence, it would count as passed."""
     if item.get_closest_marker("root") and os.geteuid() != 0:
