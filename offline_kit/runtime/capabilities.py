@@ -14,6 +14,7 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Tuple
 from .settings.model import Model
 
 CHAT, TEXT, EMBED, RERANK = "/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/rerank"
+POOL, CLASSIFY = "/pooling", "/classify"
 _SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 _TOOLS = [{"type": "function", "function": {"name": "add", "description": "Adds two numbers.", "parameters": _SCHEMA}}]
 _NAMED = {"type": "function", "function": {"name": "add"}}
@@ -73,6 +74,10 @@ def _base64(answer: Any) -> bool:
     return len(base64.b64decode(_vectors(answer)[0], validate=True)) % 4 == 0
 
 
+def _numbers(items: Any) -> bool:
+    return len(items) > 0 and all(isinstance(item, float) for item in items)
+
+
 def _scores(answer: Any) -> bool:
     return all(isinstance(item["relevance_score"], float) for item in answer["results"])
 
@@ -125,11 +130,20 @@ _EMBEDDING: _Rows = [
     ("of tokens", EMBED, {"input": [20, 21, 22]}, lambda a: len(_vectors(a)) == 1),
     ("of several lists of tokens", EMBED, {"input": [[20, 21], [22]]}, lambda a: len(_vectors(a)) == 2),
     ("shorter vectors (dimensions)", EMBED, {"input": "one", "dimensions": 16}, lambda a: len(_vectors(a)[0]) == 16),
+    ("/pooling", POOL, {"input": "one", "task": "embed"}, lambda a: _numbers(a["data"][0]["data"])),
+    ("/pooling, of each token", POOL, {"input": "one two", "task": "token_embed"}, lambda a: len(a["data"][0]["data"]) > 1),
     ("cut to the limit", EMBED, {"input": "one " * 9999, "truncate_prompt_tokens": -1}, lambda a: len(_vectors(a)) == 1),
 ]
 _RERANK: _Rows = [
     ("the best alone (top_n)", RERANK, {**_PAIR, "top_n": 1}, lambda a: len(a["results"]) == 1 and _scores(a)),
     ("/v2/rerank", "/v2/rerank", _PAIR, lambda a: len(a["results"]) == 2 and _scores(a)),
     ("/v1/score", "/v1/score", {"text_1": "capital", "text_2": ["Paris", "a cat"]}, lambda a: len(a["data"]) == 2),
+    (
+        "/classify",
+        CLASSIFY,
+        {"input": ["one", "two"]},
+        lambda a: [_numbers(item["probs"]) for item in a["data"]] == [True, True],
+    ),
+    ("/pooling", POOL, {"input": "one", "task": "classify"}, lambda a: _numbers(a["data"][0]["data"])),
     ("cut to the limit", RERANK, {"query": "cat", "documents": ["cat " * 9999], "truncate_prompt_tokens": -1}, _scores),
 ]

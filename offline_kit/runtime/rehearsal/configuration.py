@@ -22,6 +22,7 @@ from .. import code_repositories, kit, serve
 from ..settings.model import ConfigError, Model, Settings
 from ..smoke import DOCUMENTS
 from .attempts import Attempts
+from .structured_outputs import try_backends
 
 QUESTION = "What is the capital of France?"
 _LOG_KEPT = 20_000  # bytes of what vLLM said, passed on after a failure
@@ -48,6 +49,7 @@ class Rehearsal:
 
     def __init__(self, settings: Settings, model: Model, attempts: Attempts) -> None:
         self._settings, self._model, self._attempts = settings, model, attempts
+        self._engine: Any = None  # vLLM's configuration of the whole engine, where it could be made
         self.done: Dict[str, str] = {}
 
     def run(self) -> None:
@@ -72,6 +74,9 @@ class Rehearsal:
             self.done["template"] = "rendered"
         self._step("request")
         self.done["request"] = f"{_count(tokenizer, text, config.max_model_len)} tokens"
+        if self._model.type == "chat" and self._engine is not None:
+            self._step("structured outputs")
+            self.done["structured outputs"] = try_backends(self._engine, tokenizer)
 
     def _step(self, name: str) -> None:
         self._attempts.step = name
@@ -92,8 +97,8 @@ class Rehearsal:
         if _vllm("current_platform").is_unspecified():
             config, made = engine.create_model_config(), "of the model; the engine's needs its GPU"
         else:
-            config = engine.create_engine_config(usage_context=_vllm("UsageContext").OPENAI_API_SERVER).model_config
-            made = "made"
+            self._engine = engine.create_engine_config(usage_context=_vllm("UsageContext").OPENAI_API_SERVER)
+            config, made = self._engine.model_config, "made"
         config.get_diff_sampling_param()
         self.done["configuration"] = made
         return config

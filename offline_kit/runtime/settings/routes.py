@@ -22,8 +22,8 @@ PATHS: Dict[str, Tuple[str, ...]] = {
         "/v1/messages/count_tokens",
         *_ALL,
     ),
-    "embedding": ("/v1/embeddings", *_ALL),
-    "rerank": ("/v1/rerank", "/v2/rerank", "/rerank", "/v1/score", "/score", *_ALL),
+    "embedding": ("/v1/embeddings", "/pooling", *_ALL),
+    "rerank": ("/v1/rerank", "/v2/rerank", "/rerank", "/v1/score", "/score", "/classify", "/pooling", *_ALL),
 }
 
 

@@ -56,10 +56,19 @@ def test_each_path_reaches_the_engine_of_its_type(front: Gateway, engines: dict[
         ("/v2/rerank", "rerank"),
         ("/v1/score", "rerank"),
         ("/score", "rerank"),
+        ("/classify", "rerank"),
     ):
         assert front.ask(path).status_code == 200
         assert engines[key].asked[-1].path == path
         assert front.ask(path, key).status_code == 200
+
+
+def test_vectors_and_scores_as_they_are_pooled(front: Gateway, engines: dict[str, Engine]) -> None:
+    for key in ("embedding", "rerank"):
+        assert front.ask("/pooling", key, json={"input": "x"}).status_code == 200
+        assert front.ask("/pooling", json={"input": "x", "model": f"big-{key}"}).status_code == 200
+        assert [asked.path for asked in engines[key].asked[-2:]] == ["/pooling", "/pooling"]
+    assert front.ask("/pooling", "chat").status_code == 404 and front.ask("/pooling", key=None).status_code == 401
 
 
 def test_each_model_has_its_tokenizer(front: Gateway, engines: dict[str, Engine]) -> None:
@@ -97,7 +106,6 @@ def test_without_the_right_key_nothing_is_answered(front: Gateway, engines: dict
         "/page",
         "/page.html",
         "/index.html",
-        "/classify",
         "/v2/embed",
         "/v1/responses/x",
         "/metrics",
@@ -105,7 +113,6 @@ def test_without_the_right_key_nothing_is_answered(front: Gateway, engines: dict
         "/v1",
         "/v1/",
         "/docs",
-        "/pooling",
         "/v1/models/x",
     ],
 )

@@ -65,6 +65,8 @@ def test_the_shipped_demo_asks_nobody_and_the_bundle_says_so(
     for key, tried in record["models"].items():
         assert steps.items() <= tried.items() and tried["tokenizer"] and tried["request"].endswith(" tokens"), tried
         assert ("template" in tried) is (key == "chat")
+    # lm-format-enforcer 0.11.3 imports what this vLLM has elsewhere
+    assert record["models"]["chat"]["structured outputs"].startswith("xgrammar, guidance, outlines; not lm-format-enforcer (")
     assert f"  rehearsed: {record['summary']}" in offline_kit("inspect", bundle).stdout.splitlines()
     assert "nobody asked for a network" in record["summary"]
     assert offline_kit("verify", "--policy", policy, bundle).returncode == 0
@@ -85,7 +87,8 @@ def test_downloads_of_models_are_found_and_named(
         "request": (planted.with_request(chat, tmp_path / "request"), own),
         "long": (chat, {"max_model_len": 4096}),
         "unknown": (chat, {"no_such_argument": 1}),
-        "quiet": (chat, {}),
+        "enforced": (chat, {"structured_outputs_config": {"backend": "lm-format-enforcer"}}),
+        "quiet": (chat, {"structured_outputs_config": {"backend": "outlines"}}),
     }
     manifest = chats(tmp_path / "p", demo, models)
     carry_code(manifest, "far", planted.REPOSITORY, code)
@@ -111,6 +114,8 @@ def test_downloads_of_models_are_found_and_named(
     # a program of its own has no line in the model's process: its command is the name
     assert re.search(r"process \d+, \S*python3 -c import socket;", found["request"]), found
     assert "configuration: max_model_len is longer than this model can be: lower it" in found["long"], found
+    assert found["enforced"].startswith("structured outputs: "), found
+    assert "structured outputs: lm-format-enforcer: ImportError: " in found["enforced"] and " -> " in found["enforced"], found
     assert found["unknown"].startswith("arguments: ") and "take it out, or correct it" in found["unknown"], found
     assert dockerd.docker("ps", "--all", "--quiet") == "" and dockerd.docker("images", "--quiet", engine) != ""
 
