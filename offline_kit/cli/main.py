@@ -43,6 +43,7 @@ _NAMES = (
     "diff",
     "unpack",
     "push",
+    "render",
     "split",
     "join",
     "store",
@@ -50,6 +51,7 @@ _NAMES = (
 )
 _FOLDERS = {
     "push": "registry.",
+    "render": "registry.",
     "init": "start.",
     "doctor": "start.",
     "context": "image.",

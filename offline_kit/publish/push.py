@@ -30,6 +30,7 @@ from offline_kit.intake.transfer.http_client import HttpClient, TransferOptions
 from offline_kit.publish import artifacts
 from offline_kit.publish.artifacts import Artifact, Pushed
 from offline_kit.publish.content import File
+from offline_kit.publish.model_layers import read_layers
 from offline_kit.spec.names import ImageReference
 
 _PAPERS = (paths.SUMS, paths.BUNDLE, paths.LOCK, "sbom.cdx.json", "provenance.intoto.json")
@@ -119,12 +120,7 @@ def _artifacts(path: Path, head: Head, payload: Payload, jobs: int, progress: Pr
             what = "is not there" if payload.size(name) is None else f"has {payload.size(name)} bytes, the lock says {size}"
             raise BundleDamaged(what, where=f"{path}: {name}", remedy="'offline-kit verify' tells all; copy it again")
     # 2. Tar layers have a digest when they were read once; every file on the way is proven.
-    layers = [(key, layer) for key, model in lock.models.items() for layer in artifacts.layers_of(key, model)]
-    with progress.task("read models", sum(model.size for model in lock.models.values())) as task:
-        digests = concurrency.map_files(lambda item, advance: item[1].digest(payload, advance), layers, jobs, task.advance)
-    cars: dict[str, list[Pushed]] = {key: [] for key in lock.models}
-    for (key, layer), digest in zip(layers, digests, strict=True):
-        cars[key].append(Pushed(digest, layer))
+    cars = read_layers(lock.models, payload, jobs, progress)
     found = []
     for key, image in sorted(lock.images.items()):
         content = _document(path, payload, paths.blob(image.manifest.digest), image.manifest.digest)

@@ -123,7 +123,10 @@ def main(arguments: Optional[List[str]] = None) -> int:
     parser.add_argument("--socket", metavar="PATH", help="listen on this Unix socket alone")
     parser.add_argument("--cache", default=CACHE, metavar="DIR", help="folder that it may write (%(default)s)")
     parser.add_argument("--print", action="store_true", help="print the command and exit")
+    parser.add_argument("--command", nargs=argparse.REMAINDER, help="this command instead of that of the configuration")
     options = parser.parse_args(arguments)
+    if options.command:
+        return become(options.key, options.command, options.cache)
     try:
         folder = Path(options.config)
         settings = load.load_settings(
@@ -132,7 +135,6 @@ def main(arguments: Optional[List[str]] = None) -> int:
         settings = parsers.of_container(settings, options.key, os.environ)
         command = argv(settings, options.key, options.socket)
         model = settings.model(options.key)
-        path = model.path
         if not options.print:
             code_repositories.provide(model, Path(options.cache, code_repositories.CACHE))
     except ConfigError as error:
@@ -149,15 +151,21 @@ def main(arguments: Optional[List[str]] = None) -> int:
     if options.print:
         print(shlex.join(command))
         return 0
+    return become(options.key, command, options.cache)
+
+
+def become(key: str, command: List[str], cache: str) -> int:
+    """Replaces this process by ``command`` (``vllm serve PATH ...``), the engine ``key``; returns only where it cannot."""
+    path = command[2]
     if not any((Path(path) / name).is_file() for name in ("config.json", "params.json")):
         what = "has no config.json" if Path(path).is_dir() else "does not exist"
-        print(f"{path[1:]}: the folder of '{options.key}' {what} or cannot be read -> unpack the bundle again", file=sys.stderr)
+        print(f"{path[1:]}: the folder of '{key}' {what} or cannot be read -> unpack the bundle again", file=sys.stderr)
         return 3
     compiler = any(shutil.which(name) for name in ("g++", "clang++"))
     device = os.environ.get("OFFLINE_KIT_DEVICE", "nvidia")
-    env = environment({**vocabularies(path), **os.environ}, device, options.cache, compiler=compiler)
+    env = environment({**vocabularies(path), **os.environ}, device, cache, compiler=compiler)
     seed(os.environ.get("VLLM_CACHE_ROOT"), Path(env["VLLM_CACHE_ROOT"]))
-    print(f"serving {options.key}: {shlex.join(command)}", file=sys.stderr, flush=True)
+    print(f"serving {key}: {shlex.join(command)}", file=sys.stderr, flush=True)
     try:
         os.execvpe(command[0], command, env)
     except OSError as error:

@@ -16,7 +16,7 @@ from typing import Dict, List
 from ..settings.model import Model, Settings
 from ..settings.routes import PATHS, models_on_path, needs_router, routes
 from . import upstreams
-from .nginx import HTTP, page, refusal_files, refusals
+from .nginx import HTTP, NAMES, page, refusal_files, refusals
 from .static_page import static_page
 
 ROUTER, TLS, METRICS = 8000, 8443, 9145
@@ -28,7 +28,11 @@ _HEALTH_LIMIT = "limit_req zone=health burst=200 nodelay;"
 
 @dataclass(frozen=True)
 class NginxPlace:
-    """Where nginx runs: the defaults are the gateway's container."""
+    """Where nginx runs: the defaults are the gateway's container.
+
+    ``resolver``: who knows the addresses of engines; empty: these stay (Services of Kubernetes) and are asked for once, when
+    nginx starts.
+    """
 
     resolver: str = "127.0.0.11"
     folder: str = "/etc/offline-kit"
@@ -55,7 +59,11 @@ def nginx_conf(settings: Settings, where: NginxPlace = NginxPlace(), *, certific
     router += [_list(f"{where.folder}/models/all.json")]
     router += [_chosen(path, settings, where) for path in routes(settings)]
     router += [_named(model, where) for model in settings.models] if needs_router(settings) else []
-    servers = [upstreams.text(settings.models, where.temp, where.engine_port)]
+    if where.resolver:
+        servers = [upstreams.text(settings.models, where.temp, where.engine_port)]
+    else:
+        names = [model.service for model in settings.models] + (["router"] if needs_router(settings) else [])
+        servers = [upstreams.fixed(names, where.engine_port)]
     servers += [_server(where.address, where.router_port, router)]
     for model in settings.models:
         pages = [_health(model, where), _list(f"{where.folder}/models/{model.key}.json")]
@@ -64,6 +72,7 @@ def nginx_conf(settings: Settings, where: NginxPlace = NginxPlace(), *, certific
     if settings.monitoring:
         servers.append(_metrics(where))
     text = HTTP.replace("@SERVERS@", "\n".join(server for server in servers if server))
+    text = text.replace("@NAMES@\n", f"{NAMES}\n" if where.resolver else "")
     values = {"RESOLVER": where.resolver, "FOLDER": where.folder, "TEMP": where.temp, "LIMIT": str(settings.key_limit)}
     for name, value in values.items():
         text = text.replace(f"@{name}@", value)
@@ -140,16 +149,18 @@ def _metrics(where: NginxPlace) -> str:
     }}"""
 
 
+def _choose(model: Model, where: NginxPlace) -> List[str]:
+    return upstreams.choose(model, where.engine_port) if where.resolver else [f"set $engine {model.service};"]
+
+
 def _health(model: Model, where: NginxPlace) -> str:
-    lines = [*upstreams.choose(model, where.engine_port), "proxy_method GET;", "client_max_body_size 1k;"]
+    lines = [*_choose(model, where), "proxy_method GET;", "client_max_body_size 1k;"]
     lines += [_HEALTH_LIMIT, "proxy_read_timeout 5s;", "proxy_pass http://$engine/health;"]
     return page("/health", *lines, methods="GET|HEAD")
 
 
 def _engine(path: str, model: Model, where: NginxPlace) -> str:
-    return page(
-        path, *upstreams.choose(model, where.engine_port), f"proxy_pass http://$engine{path};", methods="POST", key=True
-    )
+    return page(path, *_choose(model, where), f"proxy_pass http://$engine{path};", methods="POST", key=True)
 
 
 def _chosen(path: str, settings: Settings, where: NginxPlace) -> str:
@@ -158,11 +169,12 @@ def _chosen(path: str, settings: Settings, where: NginxPlace) -> str:
     if len(models) == 1 or not needs_router(settings):
         return _engine(path, models[0], where)
     # The answer is X-Accel-Redirect: @engine-KEY; nginx keeps the body that it has read and goes on there.
-    lines = [f"set $engine router:{where.engine_port};", "proxy_ignore_headers X-Accel-Expires;", "proxy_read_timeout 60s;"]
+    router = f"router:{where.engine_port}" if where.resolver else "router"
+    lines = [f"set $engine {router};", "proxy_ignore_headers X-Accel-Expires;", "proxy_read_timeout 60s;"]
     return page(path, *lines, f"proxy_pass http://$engine{path};", methods="POST", key=True)
 
 
 def _named(model: Model, where: NginxPlace) -> str:
-    lines = [*upstreams.choose(model, where.engine_port), "proxy_pass http://$engine$sent_path;"]
+    lines = [*_choose(model, where), "proxy_pass http://$engine$sent_path;"]
     body = "\n".join(f"            {line}" for line in lines)
     return f"        location @{model.service} {{\n{body}\n        }}"

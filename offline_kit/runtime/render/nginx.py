@@ -30,6 +30,11 @@ REFUSALS: Dict[int, Tuple[int, str, str]] = {
     504: (504, "timeout_error", "the engine did not answer in time"),
 }
 
+NAMES = """\
+    # Names are looked up while running. A name that is unknown right now is an engine that is down.
+    resolver @RESOLVER@ valid=5s ipv6=off;
+    resolver_timeout 2s;"""
+
 HTTP = """\
 # Written by offline-kit from config/models.json and .env: do not edit, the next 'deploy.sh restart' writes it again.
 worker_processes 2;
@@ -58,9 +63,7 @@ http {
     map "$key_name:$status" $logged { default 1; ":429" 0; }
     access_log /dev/stdout json if=$logged;
 
-    # Names are looked up while running. A name that is unknown right now is an engine that is down.
-    resolver @RESOLVER@ valid=5s ipv6=off;
-    resolver_timeout 2s;
+@NAMES@
 
     map $http_authorization $key_name { default ""; include @FOLDER@/keys.conf; }
     map $http_x_request_id $request_name { default $request_id; "~^[A-Za-z0-9._-]{1,64}$" $http_x_request_id; }

@@ -38,6 +38,11 @@ def text(models: Iterable[Model], temp: str, port: int) -> str:
     return "\n".join(blocks)
 
 
+def fixed(names: Iterable[str], port: int) -> str:
+    """An upstream for each of ``names``, whose address stays while nginx runs."""
+    return "\n".join(f"    upstream {name} {{ server {name}:{port}; }}" for name in names)
+
+
 def _unless_sent(status: int, body: str) -> str:
     return f"if ($upstream_bytes_sent ~ [1-9]) {{ return {status} '{body}\\n'; }} return 503 '{_DOWN}\\n';"
 

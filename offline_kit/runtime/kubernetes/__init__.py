@@ -1,0 +1,1 @@
+"""A kit's settings to objects of Kubernetes."""
