@@ -21,6 +21,8 @@ GPU = "nvidia.com/gpu"
 _PERIOD = 10  # seconds between two questions while an engine starts
 _READ = 50_000_000  # bytes a second that the slowest storage still gives
 _BEFORE = {"cpu": 600, "nvidia": 1800}  # seconds for imports, compilation and graphs
+_HEALTH = {"httpGet": {"path": "/health", "port": "http"}, "timeoutSeconds": 5}
+_PORT = {"tcpSocket": {"port": "http"}, "timeoutSeconds": 5}
 _MARGIN = 2 << 30  # bytes beside the weights
 
 
@@ -65,6 +67,7 @@ def objects(
     target: Target, settings: Settings, model: Model, arguments: List[str], code: Tuple[str, List[Dict[str, str]]]
 ) -> List[Dict[str, Any]]:
     """The objects of one model. ``arguments``: its command; ``code``: name and items of the ConfigMap with the runtime."""
+    nvidia = settings.device == "nvidia"
     carried = target.kit.models[model.folder.split("/")[0]]
     seconds = start_seconds(carried.size, settings.device)
     named = weights.folders(target, arguments)
@@ -80,10 +83,10 @@ def objects(
         env=pods.variables(environment),
         ports=[{"name": "http", "containerPort": serve.PORT, "protocol": "TCP"}],
         resources=_resources(settings, model, carried),
-        startupProbe={**_probe(), "periodSeconds": _PERIOD, "failureThreshold": math.ceil(seconds / _PERIOD)},
-        readinessProbe={**_probe(), "periodSeconds": 5, "failureThreshold": 2},
-        # An engine that computes at full load answers late; one that hangs does not answer for minutes.
-        livenessProbe={**_probe(), "periodSeconds": 15, "failureThreshold": 8},
+        startupProbe={**_HEALTH, "periodSeconds": _PERIOD, "failureThreshold": math.ceil(seconds / _PERIOD)},
+        # On a CPU the process that computes is the one that answers: while it does, only its port says that it lives.
+        readinessProbe={**(_HEALTH if nvidia else _PORT), "periodSeconds": 5, "failureThreshold": 6},
+        livenessProbe={**(_HEALTH if nvidia else _PORT), "periodSeconds": 15, "failureThreshold": 20},
         volumeMounts=[
             *weight_mounts,
             pods.mount("code", f"{pods.CODE}/runtime"),
@@ -96,7 +99,6 @@ def objects(
     shared = pods.scratch("shm", memory=True, limit="16Gi" if world_size(model, settings) > 1 else "1Gi")
     volumes = [*weight_volumes, pods.code_volume(*code), pods.scratch("cache"), pods.scratch("tmp"), shared]
     waiting = weights.waiting(target, named)
-    nvidia = settings.device == "nvidia"
     pod = pods.template(
         target,
         model.service,
@@ -154,10 +156,6 @@ def port(name: str, number: int, inside: Any) -> Dict[str, Any]:
 def arguments_of(settings: Settings, model: Model) -> List[str]:
     """The command of the engines of ``model``."""
     return serve.argv(settings, model.key)
-
-
-def _probe() -> Dict[str, Any]:
-    return {"httpGet": {"path": "/health", "port": "http"}, "timeoutSeconds": 5}
 
 
 def _resources(settings: Settings, model: Model, carried: Carried) -> Dict[str, Any]:
