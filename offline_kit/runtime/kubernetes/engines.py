@@ -48,7 +48,7 @@ def check_shared(gpus: Mapping[str, Tuple[str, ...]]) -> None:
 
 def check_code(settings: Settings) -> None:
     """Raises ConfigError for models whose code is another repository: its links are made by what Compose runs alone."""
-    remedy = "put that code into the model's own folder ('files' of the model in the manifest), or serve this model by Compose"
+    remedy = "put that code into the model's own folder ('add' of the model in the manifest), or serve this model by Compose"
     mistakes = [
         Mistake(MODELS_JSON, f"models.{model.key}", "takes code from another repository, which has no way here yet", remedy)
         for model in settings.models
