@@ -1,9 +1,9 @@
 """The backends of structured outputs that the image's vLLM has, each tried with the model's own tokenizer.
 
 Rules: an engine makes the one that its configuration names, at the first request that wants it: what that lacks (a package, a
-compiler, a file to fetch) is found by nothing else before; where vLLM chooses (``auto``), the two that it chooses from by
-default must work, of the others it is said. One schema becomes a grammar and its first mask, as for a request; no engine, no
-weights.
+compiler, a file to fetch) is found by nothing else before; where vLLM chooses (``auto``), its first choice must work, of the
+others it is said, for not every tokenizer goes with each. One schema becomes a grammar and its first mask, as for a request;
+no engine, no weights.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _BACKENDS = {
     "outlines": ("backend_outlines", "OutlinesBackend"),
     "lm-format-enforcer": ("backend_lm_format_enforcer", "LMFormatEnforcerBackend"),
 }
-_CHOSEN = ("xgrammar", "guidance")  # of auto: sampling_params.py _validate_structured_outputs
+_FIRST = "xgrammar"  # of auto, but for what it cannot express: sampling_params.py _validate_structured_outputs
 _SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 
 
@@ -34,10 +34,9 @@ def try_backends(config: Any, tokenizer: Any) -> str:
     if not known:
         return "not tried: this vLLM has none where they are looked for"
     tried = {name: _try(name, config, tokenizer) for name in known if configured in ("auto", name)}
-    needed = [name for name in _CHOSEN if name in tried] if configured == "auto" else [configured]
-    broken = [f"{name}: {tried[name]}" for name in needed if tried.get(name)]
-    if broken:
-        raise RuntimeError("structured outputs: " + "; ".join(broken))
+    needed = _FIRST if configured == "auto" else configured
+    if tried.get(needed):
+        raise RuntimeError(f"structured outputs: {needed}: {tried[needed]}")
     return _line(tried)
 
 

@@ -65,10 +65,10 @@ def test_all_that_are_there_are_told(image: Path) -> None:
     assert try_backends(config("guidance:no-fallback", "decoding_config"), None) == "guidance"
 
 
-def test_one_that_vllm_would_not_choose_is_said_not_to_work(image: Path) -> None:
-    write(image, outlines="import no_such_package")
-    told = "xgrammar, guidance; not outlines (ModuleNotFoundError: No module named 'no_such_package')"
-    assert try_backends(config(), None) == told
+def test_one_that_vllm_does_not_choose_first_is_said_not_to_work(image: Path) -> None:
+    write(image, outlines="import no_such_package", guidance="raise ValueError('no such decoder')")
+    outlines = "not outlines (ModuleNotFoundError: No module named 'no_such_package')"
+    assert try_backends(config(), None) == f"xgrammar; not guidance (ValueError: no such decoder); {outlines}"
 
 
 @pytest.mark.parametrize("backend", ["auto", "xgrammar"])
