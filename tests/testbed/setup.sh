@@ -7,12 +7,12 @@ set -euo pipefail
 
 # program=package
 readonly NEEDS=(
-    dockerd=docker.io docker=docker.io docker-registry=docker-registry skopeo=skopeo kubectl=kubernetes-client iptables=iptables ip=iproute2
+    dockerd=docker.io docker=docker.io docker-registry=docker-registry skopeo=skopeo iptables=iptables ip=iproute2
     nsenter=util-linux debootstrap=debootstrap pigz=pigz shellcheck=shellcheck curl=curl make=make python3=python3
     sysctl=procps bsdtar=libarchive-tools zstd=zstd nginx=nginx-light gcc=gcc mkfs.ext4=e2fsprogs softhsm2-util=softhsm2
     clamscan=clamav systemd-analyze=systemd pdftotext=poppler-utils
     mkfs.btrfs=btrfs-progs chromium=chromium chromedriver=chromium-driver
-    zsh=zsh fish=fish man=man-db
+    zsh=zsh fish=fish man=man-db kubectl=kubernetes-client
 )
 
 die() {
