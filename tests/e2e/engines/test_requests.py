@@ -117,7 +117,7 @@ def test_each_backend_of_structured_outputs(installed: Installed) -> None:
     finally:
         services.write_text(before)
         _do(installed, "restart")
-    assert refused == {"xgrammar": set(), "guidance": set(), "outlines": {"grammar"}}
+    assert refused == {"xgrammar": set(), "guidance": set(), "outlines": {"JSON object", "grammar"}}
 
 
 def _do(installed: Installed, *words: str) -> str:
