@@ -107,6 +107,8 @@ def test_health_needs_no_key(installed: Installed, port: int) -> None:
         (8000, "GET", "/v1/models"),
         (8000, "POST", "/v1/chat/completions"),
         (8000, "POST", "/v1/rerank"),
+        (8000, "POST", "/pooling"),
+        (8000, "POST", "/classify"),
         (8001, "POST", "/v1/chat/completions"),
         (8002, "POST", "/v1/embeddings"),
         (8003, "POST", "/v1/rerank"),
@@ -121,9 +123,7 @@ def test_without_the_key_nothing_answers(installed: Installed, port: int, method
         assert '"error"' in answer["body"]
 
 
-@pytest.mark.parametrize(
-    "path", ["/page", "/v2", "/metrics", "/pooling", "/classify", "/invocations", "/docs", "/openapi.json"]
-)
+@pytest.mark.parametrize("path", ["/page", "/v2", "/metrics", "/classify/", "/invocations", "/docs", "/openapi.json"])
 @pytest.mark.parametrize("port", [8000, 8001])
 def test_unknown_paths_are_refused(installed: Installed, port: int, path: str) -> None:
     answer = installed.host.ask("status", "--base", f"http://127.0.0.1:{port}", "--path", path, "--key", installed.key)
