@@ -66,8 +66,9 @@ def _free_ports(count: int) -> int:
 
 def open_to_workers(folder: Path) -> None:
     """nginx started by root gives its workers to another user, who must get to the files."""
-    for each in (folder, *folder.parents[:2]):
-        each.chmod(0o755)
+    for each in (folder, *folder.parents):
+        if each.stat().st_mode & 0o005 != 0o005:
+            each.chmod(0o755)
 
 
 def _takes_connections(worker: int) -> bool:
