@@ -101,12 +101,13 @@ def test_the_air_gapped_engine_reaches_nothing_outside(airgap: Dockerd, testbed:
         airgap.docker("pull", f"{registry.host}/{images.TINY}")
 
 
-def test_stopping_leaves_no_process_mount_or_namespace(tmp_path: Path) -> None:
-    with Dockerd(tmp_path / "d", airgap=True) as dockerd:
+def test_stopping_leaves_no_process_mount_or_namespace(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("stop")
+    with Dockerd(folder / "d", airgap=True) as dockerd:
         assert Path("/run/netns", str(dockerd.namespace)).exists()
     assert not Path("/run/netns", str(dockerd.namespace)).exists()
-    assert str(tmp_path) not in Path("/proc/self/mounts").read_text()
-    with Dockerd(tmp_path / "d"):  # and the folder can be used again
+    assert str(folder) not in Path("/proc/self/mounts").read_text()
+    with Dockerd(folder / "d"):  # and the folder can be used again
         pass
 
 
