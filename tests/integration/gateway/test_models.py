@@ -115,7 +115,7 @@ def test_an_engine_cannot_send_a_request_elsewhere(front: Gateway, engines: dict
     text = (front.folder / "nginx.conf").read_text()
     http = text.split("    server {")[0]
     assert "proxy_ignore_headers X-Accel-Redirect" in http
-    assert text.count("proxy_ignore_headers X-Accel-Expires;") == 7, "five paths of chat and two of tokenizers have rivals"
+    assert text.count("proxy_ignore_headers X-Accel-Expires;") == 8, "five of chat, two of tokenizers, and /pooling have rivals"
 
 
 def test_engines_share_the_load_by_what_they_have_to_do(front: Gateway, engines: dict[str, Engine]) -> None:
