@@ -143,7 +143,7 @@ def _open_ports(airgap: Dockerd) -> set[int]:
 def _kill_embedding(airgap: Dockerd) -> int:
     """How many engines of it there were: none while it waits for its turn."""
     listed = airgap.docker("top", "unified", "-eo", "pid,args").splitlines()
-    pids = [int(line.split()[0]) for line in listed if "vllm serve" in line and "embedding.sock" in line]
+    pids = [int(line.split()[0]) for line in listed if "vllm serve /models/embedding" in line]  # ps may cut lines at 80
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
     return len(pids)
