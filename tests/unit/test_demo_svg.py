@@ -12,7 +12,7 @@ PIECES = [
     (0.5, b"==> 1. What it needs\r\nmaking\r\n"),
     (9.0, b"==> 2. Build\r\n$ offline-kit bu"),
     (0.1, b"ild\r\n fetch  1%\r fetch 50%\r\x1b[32mfetch done\x1b[0m\r\n"),
-    (70.0, b"/home/me/work/demo-out: <done> & " + b"x" * 200 + b"\r\n"),
+    (70.0, b"/srv/carrier/demo-out: <done> & " + b"x" * 200 + b"\r\n"),
 ]
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -29,7 +29,7 @@ def test_lines_are_as_they_stood_when_they_ended() -> None:
 
 
 def test_waits_are_cut_and_places_hidden() -> None:
-    shown = list(scenes(recorded(), "/home/me/work"))
+    shown = list(scenes(recorded(), "/srv/carrier"))
     assert [text for _, text in shown[:3]] == ["==> 2. Build", "$ offline-kit build", "fetch done"]
     assert [seconds for seconds, _ in shown] == [0.15, 0.15, 1.0, 6.0]
     assert shown[3][1].startswith("~/offline-kit/demo-out: <done> & xx") and len(shown[3][1]) == COLUMNS
