@@ -48,7 +48,8 @@ SUMS, BUNDLE, LOCK, NEEDS, FULL = "SHA256SUMS", "bundle.json", "lock.json", "del
 HEADS, LAYOUT = (SUMS, BUNDLE, LOCK), ("images/oci-layout", "images/index.json", "images/manifest.json")
 PAYLOAD = ("images/blobs/sha256/", "files/", "models/")
 LIST_AT_MOST, VALUES_AT_MOST = 8 << 20, 1_000_000
-BEGIN = 1 << 20  # bytes of a tar in which a file of a kit is looked for
+BEGIN = 1 << 20  # bytes of a tar in which a name of a kit is looked for
+FOLDERS = ("config", "deploy", "files", "images", "models", "runtime", "scripts")
 WORK, LEFT_BEHIND = ".unpack-", 60.0  # seconds
 DEEPEST, ENTRIES_AT_MOST, NAMES_AT_MOST = 64, 50_000, 16 << 20
 # No control characters, and no marks that change how a name is shown.
@@ -458,7 +459,7 @@ def gunzip(source: Source) -> Iterator[bytes]:
 
 
 def begins_as_kit(source: Source) -> bool:
-    """Whether the tar in this gzip begins with files of a kit; also where it cannot be read so far, which is told later."""
+    """Whether the tar in this gzip begins with names of a kit; also where it cannot be read so far, which is told later."""
     begin = b""
     try:
         for piece in gunzip(source):
@@ -467,7 +468,8 @@ def begins_as_kit(source: Source) -> bool:
                 break
     except ValueError:
         return True
-    return not begin or any(f"/{name}\0".encode() in begin for name in (*HEADS, "install.sh"))
+    names = [f"/{name}\0" for name in (*HEADS, "install.sh")] + [f"/{name}/" for name in FOLDERS]
+    return not begin or any(name.encode() in begin for name in names)
 
 
 class Unpacking:

@@ -32,6 +32,7 @@ LAYOUT, INDEX, DOCKER = "oci-layout", "index.json", "manifest.json"
 BLOBS = "images/blobs/sha256"
 MODELS = "models"
 FILES = "files"
+FOLDERS = (CONFIG, "deploy", FILES, IMAGES, MODELS, "runtime", "scripts")  # of every kit, or of many
 
 # Made on the host; in no bundle, and never counted when a kit is verified.
 ENV = ".env"

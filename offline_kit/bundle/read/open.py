@@ -1,7 +1,7 @@
 """Which container is this file, and its tar as plain bytes: the one place that decides it.
 
 Rules: the first bytes decide; a file of ours with a damaged header is still ours, never somebody else's gzip; what else is
-compressed and has no file of a kit's in its beginning is somebody else's.
+compressed and has no name of a kit in its beginning is somebody else's.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from offline_kit.bundle.read.multi_file import MultiFile
 from offline_kit.common.errors import BundleUnreadable
 
 _LONGEST_MAGIC = max(len(item.magic) for item in COMPRESSIONS)
-_BEGIN = 1 << 20  # bytes of the tar in which a file of a kit's is looked for, whoever packed it in whatever order
+_BEGIN = 1 << 20  # bytes of the tar in which a name of a kit is looked for, whoever packed it in whatever order
 _KIT_FILES = tuple(f"/{name}\0".encode() for name in (*paths.HEAD, paths.INSTALLER))
+_KIT_FOLDERS = tuple(f"/{name}/".encode() for name in paths.FOLDERS)
 
 
 def compression_of(span: MultiFile) -> Compression | None:
@@ -37,7 +38,7 @@ def compression_of(span: MultiFile) -> Compression | None:
 
 
 def _begins_as_bundle(compression: Compression, span: MultiFile) -> bool:
-    """Whether the tar within begins with files of a kit; also where it cannot be read so far, which readers will tell."""
+    """Whether the tar within begins with names of a kit; also where it cannot be read so far, which readers will tell."""
     begin = bytearray()
     try:
         for piece in compression.codec.inflate(span.stream()):
@@ -46,7 +47,7 @@ def _begins_as_bundle(compression: Compression, span: MultiFile) -> bool:
                 break
     except Damaged:
         return True
-    return not begin or any(name in begin for name in _KIT_FILES)
+    return not begin or any(name in begin for name in (*_KIT_FILES, *_KIT_FOLDERS))
 
 
 def inflate(span: MultiFile) -> Iterator[bytes]:
